@@ -1,0 +1,226 @@
+//! The configuration, parsed once into its final types. All faults of a file are reported together, each
+//! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use zeroize::Zeroizing;
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[agent]`
+    pub agent: Agent,
+    /// `[spool]`
+    pub spool: Spool,
+    /// `[[source]]`, at least one, names unique.
+    pub sources: Vec<Source>,
+    /// `[[output]]`, at least one, names unique.
+    pub outputs: Vec<Output>,
+}
+
+/// `[agent]`
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Where everything durable lives.
+    pub state_dir: PathBuf,
+    /// Address of the status server; `None` is off.
+    pub status_listen: Option<std::net::SocketAddr>,
+    /// Least severe level that is logged.
+    pub log_level: log::LevelFilter,
+    /// GETs in flight, all sources together: 1 to [`crate::limits::FETCHES_IN_FLIGHT_MAX`].
+    pub fetches_in_flight: usize,
+}
+
+/// `[spool]`
+#[derive(Debug, Clone)]
+pub struct Spool {
+    /// Bytes of segments on disk at which fetching pauses.
+    pub max_bytes: u64,
+    /// Bytes of set-aside objects and records.
+    pub quarantine_max_bytes: u64,
+    /// Longest record, bytes; longer ones are quarantined.
+    pub max_record_bytes: usize,
+    /// Most bytes one object may inflate to; beyond that the object is quarantined. At most half of `max_bytes`.
+    pub max_object_bytes: u64,
+}
+
+/// `[[source]]`
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Unique name: 1 to 64 of `A-Z a-z 0-9 . _ -`, not beginning with a dot.
+    pub name: Box<str>,
+    /// Bucket name alone.
+    pub bucket: Box<str>,
+    /// Everything before `AWSLogs/`: the folder after the bucket name, then `key_prefix`. Empty, or ends with `/`.
+    pub prefix: Box<str>,
+    /// Region of the bucket, e.g. `us-west-2`.
+    pub region: Box<str>,
+    /// Time between two polls.
+    pub refresh: Duration,
+    /// How far back the first run goes.
+    pub start: Start,
+    /// Account ids to collect; empty: all.
+    pub accounts: Vec<Box<str>>,
+    /// Regions to collect; empty: all.
+    pub regions: Vec<Box<str>>,
+    /// Turns off the baseline filter.
+    pub unfiltered: bool,
+    /// Regexes over a record's raw text; a match drops the record.
+    pub exclude: Vec<Regex>,
+    /// Field rules; the first match wins.
+    pub rules: Vec<Rule>,
+    /// Which account name is derived from `userIdentity`.
+    pub attribution: Attribution,
+    /// For [`Attribution::FullyQualified`] where the identity carries no domain.
+    pub default_domain: Box<str>,
+    /// Where to send S3 requests.
+    pub endpoint: Endpoint,
+    /// A file of PEM certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How requests are signed.
+    pub credentials: Credentials,
+}
+
+/// Where S3 requests of a source go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `true`: https.
+    pub tls: bool,
+    /// Host without bucket, e.g. `s3.us-west-2.amazonaws.com`.
+    pub host: Box<str>,
+    /// Port, when it is not the scheme's own.
+    pub port: Option<u16>,
+    /// `true`: `/bucket/key`; `false`: `bucket.host/key`.
+    pub path_style: bool,
+}
+
+/// `start`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Only what is delivered from now on.
+    Now,
+    /// This long before the first run.
+    Ago(Duration),
+    /// From the beginning of a day (UTC).
+    Date(time::Date),
+    /// Everything in the bucket.
+    All,
+}
+
+/// `[[source.rule]]`
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Dotted path into the record, e.g. `userIdentity.type`.
+    pub field: Box<str>,
+    /// Tested against the field's unescaped text.
+    pub regex: Regex,
+    /// What a match does.
+    pub action: Action,
+}
+
+/// What a rule does to a record that it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Remove it.
+    Drop,
+    /// Keep it, whatever later rules say.
+    Keep,
+}
+
+/// `attribution`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribution {
+    /// `jsmith`
+    ShortName,
+    /// `jsmith@corp.example.com`
+    FullyQualified,
+    /// Nothing is derived.
+    None,
+}
+
+/// `[source.credentials]`
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// `method = "iam-user"`
+    IamUser {
+        /// `AKIA…`
+        access_key_id: Box<str>,
+        /// The secret access key.
+        secret_access_key: Secret,
+    },
+}
+
+/// `[[output]]`
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Unique name, same alphabet as a source's.
+    pub name: Box<str>,
+    /// Where to and how.
+    pub kind: OutputKind,
+    /// What is written for each record.
+    pub format: Format,
+    /// Most bytes of one batch.
+    pub batch_bytes: usize,
+    /// Most records of one batch.
+    pub batch_records: usize,
+}
+
+/// `kind` of an output, with its own keys.
+#[derive(Debug, Clone)]
+pub enum OutputKind {
+    /// Standard output, flushed before it counts as acknowledged.
+    Stdout,
+    /// Appended to a file and synced before it counts as acknowledged.
+    File {
+        /// The file that is written; rotated ones are `PATH.1`, `PATH.2`, …
+        path: PathBuf,
+        /// Size at which it is rotated, bytes.
+        rotate_bytes: u64,
+        /// Rotated files kept.
+        rotate_keep: u32,
+    },
+    /// POST of newline-delimited JSON.
+    Http {
+        /// `http://` or `https://`
+        url: hyper::Uri,
+        /// Time for one request, connect to the end of the answer.
+        timeout: Duration,
+        /// Value of an `Authorization: Bearer` header.
+        bearer_token: Option<Secret>,
+        /// A file of PEM certificates trusted besides the system's.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// `format` of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The record's bytes and a newline.
+    Raw,
+    /// `{"source":…,"bucket":…,"key":…,"index":n,"attribution":…,"record":…}` and a newline.
+    Envelope,
+}
+
+/// A secret: zeroised when dropped, never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: String) -> Secret {
+        Secret(Zeroizing::new(text))
+    }
+    /// The secret itself, for signing or sending.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

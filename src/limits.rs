@@ -1,0 +1,48 @@
+//! Every bound in one place: name, unit, reason. Nothing is allocated before the matching bound is checked.
+//! Bounds that an operator may want to move are configuration; these are their defaults and outer limits.
+
+/// Bytes in an S3 key, UTF-8. Source: S3 User Guide, "Naming Amazon S3 objects".
+pub const KEY_BYTES: usize = 1024;
+/// Bytes of one record. CloudTrail documents 256 KB for an event; four times that leaves room for rewritten ones.
+pub const RECORD_BYTES: usize = 1024 * 1024;
+/// Nesting of JSON inside a record. Real records stay below 20; the scanner keeps one bit a level.
+pub const JSON_DEPTH: usize = 128;
+/// Bytes of one hand-over from a fetch to the decoder. Nine of ten objects fit into one.
+pub const CHUNK_BYTES: usize = 32 * 1024;
+/// Hand-over buffers one fetch may hold: one with the network, one with the decoder.
+pub const CHUNKS_PER_FETCH: usize = 2;
+/// Fetches in flight, default and outer bound. Real objects are tiny: latency dominates.
+pub const FETCHES_IN_FLIGHT: usize = 16;
+/// Outer bound of the configurable number of fetches in flight.
+pub const FETCHES_IN_FLIGHT_MAX: usize = 256;
+/// Inflate window, bytes: DEFLATE looks back 32 KiB; twice that gives long contiguous pieces.
+pub const INFLATE_WINDOW: usize = 64 * 1024;
+/// Compressed bytes of one object. CloudTrail documents 50 MB.
+pub const OBJECT_BYTES: u64 = 256 * 1024 * 1024;
+/// Payload bytes of one records frame in the spool, unless a single record is larger.
+pub const FRAME_BYTES: usize = 64 * 1024;
+/// Bytes of one spool segment file before the next one is begun.
+pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of a LIST answer's single XML event (a key of 1,024 bytes is at most 3,072 when URL-encoded).
+pub const XML_EVENT_BYTES: usize = 8 * 1024;
+/// Bytes of one LIST answer. 1,000 entries of the longest keys stay below.
+pub const LIST_PAGE_BYTES: u64 = 8 * 1024 * 1024;
+/// New keys gathered from a listing before they are handed to the fetches.
+pub const LISTED_KEYS: usize = 256;
+/// Bytes kept of an error answer's body.
+pub const ERROR_BODY_BYTES: usize = 8 * 1024;
+/// Objects in one group commit.
+pub const COMMIT_OBJECTS: usize = 1024;
+/// Bytes of one delivery batch, default.
+pub const BATCH_BYTES: usize = 512 * 1024;
+/// Records of one delivery batch, default.
+pub const BATCH_RECORDS: usize = 2000;
+/// Entries that the ledger keeps in memory before it writes a sorted run. 16 bytes each.
+pub const LEDGER_MEMORY_ENTRIES: usize = 8192;
+
+const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 * 1024);
+const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
+const _: () = assert!(SEGMENT_BYTES > 4 * RECORD_BYTES as u64);
+const _: () = assert!(XML_EVENT_BYTES > 3 * KEY_BYTES);
+const _: () = assert!(FETCHES_IN_FLIGHT <= FETCHES_IN_FLIGHT_MAX);
+const _: () = assert!(COMMIT_OBJECTS <= LEDGER_MEMORY_ENTRIES);

@@ -1,0 +1,3 @@
+//! The spool: one segmented log on disk, readers with cursors, and what stands beside it (quarantine).
+
+pub mod disk;
