@@ -1,17 +1,18 @@
 //! The HTTP client. What holds: every wait has an end ([`Timeouts`]), a connection buffers at most
 //! [`limits::HTTP_READ_BYTES`] of an answer, and an answer's body is only read as fast as its reader asks.
 
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Pool;
@@ -19,7 +20,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower_service::Service;
 
 use super::error::{Error, Kind, NotResolved};
@@ -103,7 +104,7 @@ impl Client {
                 return Err(Error::new(Kind::FirstByteTimeout, &host, waited(self.timeouts.first_byte)));
             }
         };
-        Ok(answer.map(|incoming| Body { incoming, host, stall: self.timeouts.stall }))
+        Ok(answer.map(|incoming| Body::new(incoming, host, self.timeouts.stall)))
     }
 }
 
@@ -113,22 +114,44 @@ pub struct Body {
     incoming: Incoming,
     host: Box<str>,
     stall: Duration,
+    /// The end of the wait that is under way, if `waiting`.
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
 }
 
 impl Body {
+    fn new(incoming: Incoming, host: Box<str>, stall: Duration) -> Body {
+        Body { incoming, host, stall, timer: Box::pin(sleep(stall)), waiting: false }
+    }
+
     /// The next piece, never empty and at most [`limits::HTTP_READ_BYTES`] long; `None` at the end.
+    /// May be cancelled: nothing is lost.
     ///
     /// # Errors
     /// [`Kind::Stall`], [`Kind::Reset`], [`Kind::ClosedEarly`] (also when fewer bytes came than
     /// `Content-Length` said), [`Kind::Tls`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        self.waiting = false; // a wait that was cancelled does not count
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// As [`Body::chunk`]. The time-out runs from the first poll that has to wait.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
-            match timeout(self.stall, self.incoming.frame()).await {
-                Err(_) => return Err(Error::new(Kind::Stall, &self.host, waited(self.stall))),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(Error::sort(&self.host, &error)),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                if !self.waiting {
+                    self.waiting = true;
+                    self.timer.as_mut().reset(Instant::now() + self.stall);
+                }
+                ready!(self.timer.as_mut().poll(cx));
+                return Poll::Ready(Err(Error::new(Kind::Stall, &self.host, waited(self.stall))));
+            };
+            self.waiting = false;
+            match frame {
+                None => return Poll::Ready(Ok(None)),
+                Some(Err(error)) => return Poll::Ready(Err(Error::sort(&self.host, &error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Poll::Ready(Ok(Some(data))),
                     _ => continue, // an empty piece, or trailers
                 },
             }
