@@ -79,7 +79,12 @@ impl Fault {
     }
 
     /// An answer whose body was read as an error already.
-    pub(super) fn of_document(on: &On<'_>, status: StatusCode, headers: &HeaderMap, document: &ErrorDocument) -> Fault {
+    pub(super) fn of_document(
+        on: &On<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        document: &ErrorDocument,
+    ) -> Fault {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
         let (class, cause, why) = classify(on, status, document, header("x-amz-bucket-region"), date);
@@ -95,7 +100,8 @@ impl Fault {
 
     /// The answer has status 200 but not the shape it must have.
     pub(super) fn bad_answer(on: &On<'_>, why: &str) -> Fault {
-        let advice = "if this lasts, something between here and S3 changes answers, or the endpoint is not S3";
+        let advice =
+            "if this lasts, something between here and S3 changes answers, or the endpoint is not S3";
         Fault::new(Class::Retry, "bad-answer", format!("{on}: {}: {advice}", clip(why)))
     }
 }
@@ -235,7 +241,9 @@ fn denied(on: &On<'_>) -> (Class, &'static str, String) {
         Operation::List { .. } => (
             Class::Denied,
             "list-denied",
-            format!("listing is not allowed: allow s3:ListBucket on bucket {bucket} in the IAM policy and the bucket policy"),
+            format!(
+                "listing is not allowed: allow s3:ListBucket on bucket {bucket} in the IAM policy and the bucket policy"
+            ),
         ),
         Operation::Get { key } => {
             let folder = key.rfind("AWSLogs/").map_or("", |at| &key[..at]);
@@ -272,12 +280,16 @@ fn wrong_region(
         Some(_) => (
             Class::Config,
             "wrong-region",
-            format!("bucket {bucket} is in region {region}, but {endpoint} serves another one: check `endpoint`"),
+            format!(
+                "bucket {bucket} is in region {region}, but {endpoint} serves another one: check `endpoint`"
+            ),
         ),
         None => (
             Class::Config,
             "wrong-region",
-            format!("bucket {bucket} is not served by {endpoint} in region {region}: check `region` and `endpoint`"),
+            format!(
+                "bucket {bucket} is not served by {endpoint} in region {region}: check `region` and `endpoint`"
+            ),
         ),
     }
 }

@@ -19,8 +19,8 @@ use std::{io, mem};
 
 use bytes::{Buf, Bytes};
 use percent_encoding::percent_decode_str;
-use quick_xml::events::Event;
 use quick_xml::Reader;
+use quick_xml::events::Event;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::fault::ErrorDocument;
@@ -283,7 +283,8 @@ impl<S: Chunks> Feed<S> {
         for piece in joined.utf8_chunks() {
             text.push_str(piece.valid());
             at += piece.valid().len() + piece.invalid().len();
-            let incomplete = || str::from_utf8(piece.invalid()).is_err_and(|error| error.error_len().is_none());
+            let incomplete =
+                || str::from_utf8(piece.invalid()).is_err_and(|error| error.error_len().is_none());
             if at == joined.len() && incomplete() {
                 self.split = heapless::Vec::from_slice(piece.invalid()).unwrap_or_default(); // at most 3 bytes
             } else if !piece.invalid().is_empty() {
@@ -331,7 +332,11 @@ impl<S: Chunks + Unpin> AsyncBufRead for Feed<S> {
 
 /// What `AsyncBufRead` asks for; the XML reader does not use it.
 impl<S: Chunks + Unpin> AsyncRead for Feed<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let bytes = ready!(self.as_mut().poll_fill_buf(cx))?;
         let taken = bytes.len().min(into.remaining());
         into.put_slice(&bytes[..taken]);

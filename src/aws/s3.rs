@@ -144,11 +144,17 @@ impl S3 {
             PageError::Error(document) => Fault::of_document(&on, head.status, &head.headers, &document),
             PageError::Html => not_s3(&on, head.status),
             PageError::NotAListing => Fault::bad_answer(&on, "the answer is XML, but no listing"),
-            PageError::NotXml(why) => Fault::bad_answer(&on, &format!("the answer is not well-formed XML ({why})")),
+            PageError::NotXml(why) => {
+                Fault::bad_answer(&on, &format!("the answer is not well-formed XML ({why})"))
+            }
             PageError::Cut => Fault::bad_answer(&on, "the answer is empty or cut off"),
             PageError::TooLong => Fault::bad_answer(&on, "the answer is longer than a listing can be"),
-            PageError::NoContinuation => Fault::bad_answer(&on, "more is promised, but not how to ask for it"),
-            PageError::LateEncoding => Fault::bad_answer(&on, "it is said only after the keys that they are URL-encoded"),
+            PageError::NoContinuation => {
+                Fault::bad_answer(&on, "more is promised, but not how to ask for it")
+            }
+            PageError::LateEncoding => {
+                Fault::bad_answer(&on, "it is said only after the keys that they are URL-encoded")
+            }
         })
     }
 
@@ -160,7 +166,8 @@ impl S3 {
         let on = self.0.on(Operation::Get { key });
         let mut headers = HeaderMap::new();
         if let Some((offset, etag)) = resume {
-            headers.insert(header::RANGE, format!("bytes={offset}-").parse().map_err(|_| cannot_resume(&on))?);
+            headers
+                .insert(header::RANGE, format!("bytes={offset}-").parse().map_err(|_| cannot_resume(&on))?);
             headers.insert(header::IF_MATCH, etag.parse().map_err(|_| cannot_resume(&on))?);
         }
         let answer = self.0.ask(&on, &format!("{}/{}", self.0.base, encode_path(key)), &headers).await?;
@@ -230,12 +237,19 @@ impl Bucket {
         self.send(on, uri, headers, ahead).await
     }
 
-    async fn send(&self, on: &On<'_>, uri: &str, headers: &HeaderMap, ahead: i64) -> Result<Response<net::Body>, Fault> {
+    async fn send(
+        &self,
+        on: &On<'_>,
+        uri: &str,
+        headers: &HeaderMap,
+        ahead: i64,
+    ) -> Result<Response<net::Body>, Fault> {
         let unsendable = |why: &dyn std::fmt::Display| {
             let advice = "check `bucket`, `endpoint`, `region` and the credentials";
             Fault::new(Class::Config, "config", format!("{on}: the request cannot be made ({why}): {advice}"))
         };
-        let mut request = Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
+        let mut request =
+            Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = authority.parse().map_err(|error| unsendable(&error))?;
         request.headers_mut().extend(headers.clone());
@@ -271,7 +285,8 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
 
 /// A portal's page where an object should be: S3 always names its request.
 fn is_web_page(headers: &HeaderMap) -> bool {
-    let html = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let html =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     html && !headers.contains_key("x-amz-request-id")
 }
 

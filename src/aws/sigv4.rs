@@ -42,7 +42,8 @@ pub(super) struct Signer {
 impl Signer {
     pub(super) fn new(credentials: &config::Credentials, region: &str) -> Signer {
         let config::Credentials::IamUser { access_key_id, secret_access_key } = credentials;
-        let credentials = Credentials::new(&**access_key_id, secret_access_key.reveal(), None, None, "config");
+        let credentials =
+            Credentials::new(&**access_key_id, secret_access_key.reveal(), None, None, "config");
         Signer { credentials, region: region.into() }
     }
 
@@ -66,10 +67,12 @@ impl Signer {
             .build()
             .map_err(|error| error.to_string())?
             .into();
-        let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let headers =
+            request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let uri = request.uri().to_string();
-        let signable = SignableRequest::new(request.method().as_str(), uri, headers, SignableBody::Bytes(b""))
-            .map_err(|error| error.to_string())?;
+        let signable =
+            SignableRequest::new(request.method().as_str(), uri, headers, SignableBody::Bytes(b""))
+                .map_err(|error| error.to_string())?;
         let (instructions, _) = sign(signable, &params).map_err(|error| error.to_string())?.into_parts();
         for (name, value) in instructions.headers() {
             let mut value = HeaderValue::from_str(value).map_err(|error| format!("{name}: {error}"))?;
@@ -115,7 +118,11 @@ mod tests {
     fn aws_example_get_object_with_range() {
         let request = sign_example(
             "https://examplebucket.s3.amazonaws.com/test.txt",
-            &[("host", "examplebucket.s3.amazonaws.com"), ("range", "bytes=0-9"), ("user-agent", "trailspool/0")],
+            &[
+                ("host", "examplebucket.s3.amazonaws.com"),
+                ("range", "bytes=0-9"),
+                ("user-agent", "trailspool/0"),
+            ],
         );
         assert_eq!(
             authorization(&request),
