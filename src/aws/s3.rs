@@ -175,10 +175,16 @@ impl S3 {
         match (head.status, resume) {
             (StatusCode::OK, None) if is_web_page(&head.headers) => Err(not_s3(&on, head.status)),
             (StatusCode::OK, None) => Ok(GetBody { len: body.remaining(), etag: etag(&head.headers), body }),
-            (StatusCode::PARTIAL_CONTENT, Some((offset, _))) => match content_range(&head.headers) {
-                Some((first, len)) if first == offset => Ok(GetBody { len, etag: etag(&head.headers), body }),
-                _ => Err(cannot_resume(&on)),
-            },
+            (StatusCode::PARTIAL_CONTENT, Some((offset, version))) => {
+                let etag = etag(&head.headers);
+                if etag.as_deref().is_some_and(|etag| etag != version) {
+                    return Err(changed(&on)); // there are servers that ignore If-Match
+                }
+                match content_range(&head.headers) {
+                    Some((first, len)) if first == offset => Ok(GetBody { len, etag, body }),
+                    _ => Err(cannot_resume(&on)),
+                }
+            }
             (StatusCode::OK, Some(_)) => Err(cannot_resume(&on)),
             _ => Err(error_answer(&on, &head, body).await),
         }
@@ -269,6 +275,11 @@ async fn error_answer(on: &On<'_>, head: &http::response::Parts, body: net::Body
 fn cannot_resume(on: &On<'_>) -> Fault {
     let why = "the server does not continue an object from the byte where it broke off; it is read anew";
     Fault::new(Class::Restart, "bad-answer", format!("{on}: {why}"))
+}
+
+fn changed(on: &On<'_>) -> Fault {
+    let why = "the object was replaced while it was read; it is read anew";
+    Fault::new(Class::Restart, "changed", format!("{on}: {why}"))
 }
 
 fn etag(headers: &HeaderMap) -> Option<Box<str>> {
