@@ -1,6 +1,6 @@
 //! Against a real S3 server, any: `TRAILSPOOL_TEST_S3_ENDPOINT` (e.g. `http://127.0.0.1:8014`), `…_ACCESS_KEY`,
 //! `…_SECRET_KEY` and `…_BUCKET` (made if it is not there; objects below `trailspool-test/` are overwritten).
-//! Without them it says so and passes. `s3s_fs.sh` beside it runs it against s3s-fs.
+//! `…_UNSIGNED=1` leaves out what a server that verifies no signatures cannot show. Without them it says so and passes. `s3s_fs.sh` beside it runs it against s3s-fs.
 #![allow(clippy::disallowed_methods, reason = "a test's configuration is its environment")]
 
 use std::collections::BTreeMap;
