@@ -21,6 +21,8 @@ use super::s3_server::{ACCESS_KEY, REGION, S3Server, SECRET_KEY};
 /// A configuration; the text parts are TOML lines of their tables.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// Name of the source.
+    pub name: String,
     pub endpoint: String,
     /// `name` or `name/folder`.
     pub bucket: String,
@@ -38,6 +40,7 @@ impl Setup {
     /// Everything in the server's bucket, to the given outputs, without the baseline filter.
     pub fn new(server: &S3Server, bucket: &str, outputs: impl Into<String>) -> Setup {
         Setup {
+            name: "prod".into(),
             endpoint: server.endpoint(),
             bucket: bucket.into(),
             key_prefix: String::new(),
@@ -92,14 +95,14 @@ impl Home {
         let secret = self.path("secret");
         fs::write(&secret, SECRET_KEY).expect("the secret's file");
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("its mode");
-        let Setup { endpoint, bucket, key_prefix, path_style, source, rules, outputs } = setup;
+        let Setup { name, endpoint, bucket, key_prefix, path_style, source, rules, outputs } = setup;
         self.write_config(&format!(
             r#"[agent]
 state_dir = {state:?}
 status_listen = ""
 
 [[source]]
-name = "prod"
+name = {name:?}
 bucket = {bucket:?}
 key_prefix = {key_prefix:?}
 region = "{REGION}"

@@ -182,9 +182,9 @@ impl State {
         if self.chance("500", moods.error) {
             return (plain(StatusCode::INTERNAL_SERVER_ERROR, None), None);
         }
-        let lines = values(body);
-        if lines.is_empty() {
-            self.received.wrong.push("an empty batch".into());
+        let lines = lines(body);
+        if lines.is_empty() || !body.ends_with(b"\n") {
+            self.received.wrong.push(format!("a batch of {} bytes that does not end with a line", body.len()));
         }
         if self.chance("reset after reading", moods.reset_after_reading) {
             lines.into_iter().for_each(|line| *self.received.unanswered.entry(line).or_default() += 1);
@@ -212,29 +212,9 @@ fn plain(status: StatusCode, retry_after: Option<&'static str>) -> Reply {
     Reply::Answer(answer.body(Script::whole("{}")).expect("a valid answer"))
 }
 
-/// Splits newline-delimited JSON into its values: at newlines outside of braces and strings, because a
-/// pretty-printed record keeps its own newlines.
-pub fn values(body: &Bytes) -> Vec<Bytes> {
-    let mut values = Vec::new();
-    let (mut start, mut depth, mut text, mut escaped) = (0, 0usize, false, false);
-    for (at, &byte) in body.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if text => escaped = true,
-            b'"' => text = !text,
-            _ if text => {}
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'\n' if depth == 0 => {
-                values.push(body.slice(start..at));
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    if start < body.len() {
-        values.push(body.slice(start..));
-    }
-    values.retain(|value| !value.is_empty());
-    values
+/// The lines of a text, without their line feeds.
+pub fn lines(text: &Bytes) -> Vec<Bytes> {
+    let mut start = 0;
+    let ends = memchr::memchr_iter(b'\n', text).chain((!text.ends_with(b"\n")).then_some(text.len()));
+    ends.map(|end| text.slice(std::mem::replace(&mut start, end + 1)..end)).filter(|line| !line.is_empty()).collect()
 }
