@@ -23,9 +23,13 @@ pub mod fetch;
 pub mod select;
 pub mod spool;
 
+pub mod service;
+
 pub mod aws;
 pub mod net;
 
+pub mod cli;
 pub mod config;
+pub mod error;
 pub mod limits;
 pub mod record;

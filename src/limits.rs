@@ -39,6 +39,32 @@ pub const BATCH_BYTES: usize = 512 * 1024;
 pub const BATCH_RECORDS: usize = 2000;
 /// Entries that the ledger keeps in memory before it writes a sorted run. 16 bytes each.
 pub const LEDGER_MEMORY_ENTRIES: usize = 8192;
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES: u64 = 1024 * 1024;
+/// Faults of a configuration that are shown; the rest is counted. More than one screen helps nobody.
+pub const CONFIG_FAULTS: usize = 100;
+/// Bytes of a file that holds a secret. AWS secret access keys have 40, bearer tokens a few thousand.
+pub const SECRET_BYTES: u64 = 16 * 1024;
+/// Bytes of a file of trusted certificates. A distribution's whole bundle has about 220 KiB.
+pub const CA_FILE_BYTES: u64 = 1024 * 1024;
+/// Bytes of one compiled regex, and of the cache one search of it may grow to. Together they bound what a pattern costs.
+pub const REGEX_BYTES: usize = 256 * 1024;
+/// `exclude` regexes of one source, and (counted apart) its rules.
+pub const REGEXES_PER_SOURCE: usize = 256;
+/// Bytes of everything before `AWSLogs/`. CloudTrail allows 200 for a trail's prefix; a copied bucket adds folders.
+pub const PREFIX_BYTES: usize = 512;
+/// Bytes of a rule's field path.
+pub const FIELD_PATH_BYTES: usize = 256;
+/// Least and most bytes of the configurable longest record: events are documented up to 256 KB.
+pub const RECORD_BYTES_RANGE: (u64, u64) = (64 * 1024, SEGMENT_BYTES / 4);
+/// Least bytes of the whole spool: the segment being written, two being read, one being removed.
+pub const SPOOL_BYTES_MIN: u64 = 4 * SEGMENT_BYTES;
+/// Least and most bytes of one delivery batch.
+pub const BATCH_BYTES_RANGE: (u64, u64) = (4 * 1024, 8 * 1024 * 1024);
+/// Most records of one delivery batch.
+pub const BATCH_RECORDS_MAX: u64 = 100_000;
+/// Bytes of one line of the agent's own log: what a pipe takes in one piece (PIPE_BUF on Linux).
+pub const LOG_LINE_BYTES: usize = 4096;
 
 const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 * 1024);
 const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
@@ -46,3 +72,8 @@ const _: () = assert!(SEGMENT_BYTES > 4 * RECORD_BYTES as u64);
 const _: () = assert!(XML_EVENT_BYTES > 3 * KEY_BYTES);
 const _: () = assert!(FETCHES_IN_FLIGHT <= FETCHES_IN_FLIGHT_MAX);
 const _: () = assert!(COMMIT_OBJECTS <= LEDGER_MEMORY_ENTRIES);
+const _: () =
+    assert!(RECORD_BYTES_RANGE.0 <= RECORD_BYTES as u64 && RECORD_BYTES as u64 <= RECORD_BYTES_RANGE.1);
+const _: () = assert!(BATCH_BYTES_RANGE.0 <= BATCH_BYTES as u64 && BATCH_BYTES as u64 <= BATCH_BYTES_RANGE.1);
+const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
+const _: () = assert!(PREFIX_BYTES < KEY_BYTES);

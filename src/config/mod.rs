@@ -1,5 +1,22 @@
 //! The configuration, parsed once into its final types. All faults of a file are reported together, each
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
+//!
+//! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern` and
+//! `files` read single values, `source` and `output` put them together.
+
+mod bucket;
+mod endpoint;
+mod fault;
+mod files;
+mod load;
+mod output;
+mod pattern;
+mod source;
+mod table;
+mod units;
+
+pub use fault::{Fault, Faults};
+pub use load::{load, parse};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,6 +36,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// `[[output]]`, at least one, names unique.
     pub outputs: Vec<Output>,
+    /// What was accepted but deserves a word in the log, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// `[agent]`
@@ -89,7 +108,7 @@ pub struct Source {
 pub struct Endpoint {
     /// `true`: https.
     pub tls: bool,
-    /// Host without bucket, e.g. `s3.us-west-2.amazonaws.com`.
+    /// Host without bucket, e.g. `s3.us-west-2.amazonaws.com`; an IPv6 address stands in brackets.
     pub host: Box<str>,
     /// Port, when it is not the scheme's own.
     pub port: Option<u16>,

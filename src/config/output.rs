@@ -1,0 +1,116 @@
+//! `[[output]]`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::endpoint;
+use super::files::{absolute, ca_file, secret_file};
+use super::load::Env;
+use super::source::unique_name;
+use super::table::{Table, choice, integer, string};
+use super::units::size_within;
+use super::{Format, Output, OutputKind};
+use crate::limits;
+
+const MIB: u64 = 1024 * 1024;
+
+/// The word that `kind` takes, and whether this version has it.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Stdout,
+    File,
+    Http,
+    Later,
+}
+
+/// Reads one output. `None`: it has faults, and they are noted.
+pub(super) fn output(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: Env<'_>) -> Option<Output> {
+    let name = unique_name(&mut table, "output", names);
+    let kinds = [
+        ("stdout", Kind::Stdout),
+        ("file", Kind::File),
+        ("http", Kind::Http),
+        ("syslog", Kind::Later),
+        ("relp", Kind::Later),
+        ("tcp", Kind::Later),
+    ];
+    let kind =
+        table.required("kind", "kind = \"http\", \"file\" or \"stdout\"", |value| choice(value, &kinds))?;
+    if kind == Kind::Later {
+        // The other keys are those of a kind that this version knows nothing of.
+        table.fault(
+            "kind",
+            "not supported in this version: write \"http\", \"file\" or \"stdout\"".to_owned(),
+        );
+        return None;
+    }
+    let formats = [("raw", Format::Raw), ("envelope", Format::Envelope)];
+    let format = table.or("format", Format::Raw, |value| choice(value, &formats));
+    let (least, most) = limits::BATCH_BYTES_RANGE;
+    let batch_bytes =
+        table.or("batch_bytes", limits::BATCH_BYTES as u64, |value| size_within(value, least, most));
+    let batch_records = table.or("batch_records", limits::BATCH_RECORDS as u64, |value| {
+        integer(value, 1, limits::BATCH_RECORDS_MAX)
+    });
+    let kind = match kind {
+        Kind::Stdout => Some(OutputKind::Stdout),
+        Kind::File => file(&mut table),
+        Kind::Http | Kind::Later => http(&mut table, env),
+    };
+    table.finish();
+    Some(Output {
+        name: name?,
+        kind: kind?,
+        format,
+        batch_bytes: batch_bytes as usize,
+        batch_records: batch_records as usize,
+    })
+}
+
+fn file(table: &mut Table<'_>) -> Option<OutputKind> {
+    let path = table.required("path", "path = \"/PATH\"", |value| match string(value)? {
+        path if path.ends_with('/') => Err("names a folder: write the path of a file".to_owned()),
+        path => absolute(path),
+    });
+    let rotate_bytes = table.or("rotate_bytes", 100 * MIB, |value| size_within(value, 64 * 1024, u64::MAX));
+    let rotate_keep = table.or("rotate_keep", 5, |value| integer(value, 1, 10_000)) as u32;
+    Some(OutputKind::File { path: path?, rotate_bytes, rotate_keep })
+}
+
+fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
+    let url = table.required("url", "url = \"https://HOST/PATH\"", |value| {
+        let text = string(value)?;
+        if text.contains('#') {
+            return Err("ends with a fragment (#…), which is never sent: remove it".to_owned());
+        }
+        endpoint::url(text)
+    });
+    let seconds = table.or("timeout_seconds", 30, |value| integer(value, 1, 3600));
+    let credentials_dir = env("CREDENTIALS_DIRECTORY");
+    let with_token = table.has("bearer_token_file");
+    let bearer_token = table.get("bearer_token_file", |value| match string(value)? {
+        "" => Ok(None),
+        path => secret_file(path, credentials_dir.as_deref()).map(Some),
+    });
+    let ca_file = table.get("ca_file", |value| match string(value)? {
+        "" => Ok(None),
+        path => ca_file(path).map(Some),
+    });
+    let url = url?;
+    if with_token && url.scheme_str() == Some("http") && !is_local(url.host().unwrap_or("")) {
+        table
+            .report()
+            .warn(format!("{} url: the bearer token is sent without encryption; use https", table.place()));
+    }
+    Some(OutputKind::Http {
+        url,
+        timeout: Duration::from_secs(seconds),
+        bearer_token: bearer_token.flatten(),
+        ca_file: ca_file.flatten(),
+    })
+}
+
+fn is_local(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}

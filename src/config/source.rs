@@ -1,0 +1,301 @@
+//! `[[source]]` with its credentials and rules.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::bucket::{bucket_and_folder, is_account, joined, key_prefix};
+use super::endpoint;
+use super::fault::{Report, quoted};
+use super::files::{ca_file, secret_credential, secret_file};
+use super::load::Env;
+use super::pattern::regex;
+use super::table::{Read, Table, choice, flag, integer, string};
+use super::units::{name, start};
+use super::{Action, Attribution, Credentials, Endpoint, Rule, Source, Start};
+use crate::limits;
+
+/// How this table is called where a key belongs to it and not to one inside it.
+const OWN: &str = "[[source]]";
+
+/// Reads one source. `None`: it has faults, and they are noted.
+pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: Env<'_>) -> Option<Source> {
+    let name = unique_name(&mut table, "source", names);
+    table.get("method", method);
+    table.later("queue_url");
+
+    let bucket = table.required("bucket", "bucket = \"NAME\"", |value| bucket_and_folder(string(value)?));
+    let key_prefix = table.or("key_prefix", "", |value| key_prefix(string(value)?));
+    let prefix = bucket.and_then(|(_, folder)| {
+        joined(folder, key_prefix).map_err(|text| table.fault("key_prefix", text)).ok()
+    });
+    let place = place(&mut table, bucket.map(|(name, _)| name));
+
+    let minutes = table.or("refresh_minutes", 5, |value| integer(value, 1, 1440));
+    let day = Start::Ago(Duration::from_secs(86_400));
+    let start = table.or("start", day, start);
+    let accounts =
+        table.list("accounts", usize::MAX, |value, span| account(value).map_err(|text| (span.start, text)));
+    let regions = table.list("regions", usize::MAX, |value, span| {
+        string(value).and_then(endpoint::event_region).map_err(|text| (span.start, text))
+    });
+
+    let unfiltered = table.or("unfiltered", false, flag);
+    let report = table.report();
+    let exclude =
+        table.list("exclude", limits::REGEXES_PER_SOURCE, |value, span| exclusion(report, value, span));
+    let names = [
+        ("short-name", Attribution::ShortName),
+        ("fully-qualified", Attribution::FullyQualified),
+        ("none", Attribution::None),
+    ];
+    let attribution = table.or("attribution", Attribution::ShortName, |value| choice(value, &names));
+    let default_domain = table.or("default_domain", "", string);
+
+    table.later("fips");
+    table.later("dualstack");
+    table.later("proxy");
+    let ca_file = table.get("ca_file", |value| match string(value)? {
+        "" => Ok(None),
+        path => ca_file(path).map(Some),
+    });
+
+    let inner = place_of(&table, "credentials");
+    if !table.has("credentials") {
+        table.missing("credentials", "[source.credentials] with method, access_key_id and secret_key_file");
+    }
+    // Asked for before the inner tables are made, so that a key which slipped into them is known to belong here.
+    table.value("rule");
+    let credentials = table.table("credentials", inner, OWN);
+    let credentials = if table.has("credentials") { self::credentials(credentials, env) } else { None };
+    let rules = rules(&mut table);
+    table.finish();
+
+    let (region, endpoint) = place?;
+    Some(Source {
+        name: name?,
+        bucket: bucket?.0.into(),
+        prefix: prefix?,
+        region,
+        refresh: Duration::from_secs(60 * minutes),
+        start,
+        accounts,
+        regions,
+        unfiltered,
+        exclude,
+        rules: rules?,
+        attribution,
+        default_domain: default_domain.into(),
+        endpoint,
+        ca_file: ca_file.flatten(),
+        credentials: credentials?,
+    })
+}
+
+/// The name of a source or an output, which then names the table in faults.
+pub(super) fn unique_name(
+    table: &mut Table<'_>,
+    key: &str,
+    names: &mut BTreeSet<Box<str>>,
+) -> Option<Box<str>> {
+    let name = table.required("name", "name = \"NAME\", a word of your own", name)?;
+    table.set_place(format!("[{key}.{name}]"));
+    if !names.insert(name.clone()) {
+        table.fault(
+            "name",
+            format!("{} is the name of an earlier {key}: names must be unique", quoted(&name)),
+        );
+        return None;
+    }
+    Some(name)
+}
+
+fn method(value: &DeValue<'_>) -> Read<()> {
+    match choice(value, &[("poll", true), ("sqs", false), ("sqs+sweep", false)])? {
+        true => Ok(()),
+        false => Err("queues are not supported in this version: write \"poll\"".to_owned()),
+    }
+}
+
+/// Region and endpoint, which depend on each other and on the bucket's name.
+fn place(table: &mut Table<'_>, bucket: Option<&str>) -> Option<(Box<str>, Endpoint)> {
+    let path_style = table.get("path_style", flag);
+    let written = table.or("endpoint", "", string);
+    let region =
+        table.required("region", "the region of the bucket, such as region = \"us-west-2\"", |value| {
+            endpoint::region(string(value)?, !written.is_empty())
+        });
+    let bucket = bucket.unwrap_or("");
+    let endpoint = match (written, &region) {
+        ("", None) => None,
+        ("", Some(region)) => endpoint::of_region(&region.code, bucket, path_style)
+            .map_err(|text| table.fault("region", text))
+            .ok(),
+        (url, _) => {
+            endpoint::of_url(url, bucket, path_style).map_err(|text| table.fault("endpoint", text)).ok()
+        }
+    };
+    let (region, endpoint) = (region?, endpoint?);
+    if region.website {
+        table.report().warn(format!(
+            "{} region: a website endpoint cannot answer signed requests; {} is used instead",
+            table.place(),
+            endpoint.host
+        ));
+    }
+    if endpoint.tls && !endpoint.path_style && bucket.contains('.') {
+        table.report().warn(format!(
+            "{} path_style = false: certificates seldom cover a bucket name with dots; remove it if connections fail",
+            table.place()
+        ));
+    }
+    Some((region.code, endpoint))
+}
+
+fn account(value: &DeValue<'_>) -> Read<Box<str>> {
+    match value {
+        DeValue::Integer(_) => Err("must be in quotes: account ids may begin with 0".to_owned()),
+        value => match string(value)? {
+            text if is_account(text) => Ok(text.into()),
+            text => Err(format!("{} is not an account id: write its twelve digits", quoted(text))),
+        },
+    }
+}
+
+fn exclusion(
+    report: &Report<'_>,
+    value: &DeValue<'_>,
+    span: Range<usize>,
+) -> Result<regex::bytes::Regex, (usize, String)> {
+    let at = span.start;
+    let regex = regex(report, string(value).map_err(|text| (at, text))?, span)?;
+    match regex.is_match(b"") && regex.is_match(b"{}") {
+        false => Ok(regex),
+        true => Err((at, "matches the empty text, so it would drop every record".to_owned())),
+    }
+}
+
+fn rules(table: &mut Table<'_>) -> Option<Vec<Rule>> {
+    let tables = table.tables("rule", "source.rule", OWN);
+    if tables.len() > limits::REGEXES_PER_SOURCE {
+        table.fault(
+            "rule",
+            format!("there are {} rules; at most {} are allowed", tables.len(), limits::REGEXES_PER_SOURCE),
+        );
+        return None;
+    }
+    // All of them are read before the first at fault ends this.
+    tables.into_iter().map(rule).collect::<Vec<_>>().into_iter().collect()
+}
+
+fn rule(mut table: Table<'_>) -> Option<Rule> {
+    let field =
+        table.required("field", "a path into the record, such as field = \"userIdentity.type\"", field);
+    let report = table.report();
+    let regex = match table.value("regex") {
+        Some(value) => string(value.get_ref())
+            .map_err(|text| (value.span().start, text))
+            .and_then(|pattern| regex(report, pattern, value.span()))
+            .map_err(|(at, text)| table.fault_at(at, "regex", text))
+            .ok(),
+        None => {
+            table.missing("regex", "what the field's text must match, such as regex = '^AWSService$'");
+            None
+        }
+    };
+    let actions = [("drop", Action::Drop), ("keep", Action::Keep)];
+    let action = table.required("action", "action = \"drop\" or \"keep\"", |value| choice(value, &actions));
+    table.finish();
+    Some(Rule { field: field?, regex: regex?, action: action? })
+}
+
+fn field(value: &DeValue<'_>) -> Read<Box<str>> {
+    let text = string(value)?;
+    if text.len() > limits::FIELD_PATH_BYTES {
+        return Err(format!("is too long: a path may have {} bytes", limits::FIELD_PATH_BYTES));
+    }
+    let bad = |part: &str| part.is_empty() || part.chars().any(|c| c.is_control() || c == '"' || c == '\\');
+    match text.split('.').any(bad) {
+        false => Ok(text.into()),
+        true => Err(format!(
+            "{} is not a path: write names with dots between, such as \"userIdentity.type\"",
+            quoted(text)
+        )),
+    }
+}
+
+fn credentials(mut table: Table<'_>, env: Env<'_>) -> Option<Credentials> {
+    let methods =
+        [("iam-user", true), ("ec2-role", false), ("ecs", false), ("profile", false), ("default", false)];
+    let method = table.required("method", "method = \"iam-user\"", |value| choice(value, &methods));
+    if method == Some(false) {
+        // The other keys are those of a method that this version knows nothing of.
+        table.fault("method", "not supported in this version: write \"iam-user\"".to_owned());
+        return None;
+    }
+    table.later("assume_role");
+    table.later("external_id");
+    let access_key_id =
+        table.required("access_key_id", "access_key_id = \"AKIA…\"", |value| access_key_id(string(value)?));
+    if table.value("secret_access_key").is_some() {
+        table.fault(
+            "secret_access_key",
+            "a secret has no place in this file: write it to a file of its own with mode 0600 and name that with \
+             secret_key_file, or pass a systemd credential and name that with secret_key_credential"
+                .to_owned(),
+        );
+    }
+    let secret = secret(&mut table, env);
+    table.finish();
+    Some(Credentials::IamUser { access_key_id: access_key_id?, secret_access_key: secret? })
+}
+
+fn secret(table: &mut Table<'_>, env: Env<'_>) -> Option<super::Secret> {
+    let dir = env("CREDENTIALS_DIRECTORY");
+    let dir = dir.as_deref();
+    let (file, credential) = (table.has("secret_key_file"), table.has("secret_key_credential"));
+    let from_file = table.get("secret_key_file", |value| secret_file(string(value)?, dir));
+    let from_manager = table.get("secret_key_credential", |value| secret_credential(string(value)?, dir));
+    match (file, credential) {
+        (true, true) => {
+            table.fault(
+                "secret_key_credential",
+                "stands beside secret_key_file: write one of the two".to_owned(),
+            );
+            None
+        }
+        (false, false) => {
+            if !table.has("secret_access_key") {
+                table.missing(
+                    "secret_key_file",
+                    "secret_key_file = \"/PATH\" or secret_key_credential = \"NAME\"",
+                );
+            }
+            None
+        }
+        _ => from_file.or(from_manager),
+    }
+}
+
+/// Never repeated in a fault: the secret may stand here by mistake. Source of the length: IAM API, AccessKey;
+/// S3-compatible stores have shorter ones.
+fn access_key_id(text: &str) -> Read<Box<str>> {
+    if text.starts_with("ASIA") && text.len() >= 16 {
+        return Err("belongs to temporary credentials, which end by themselves: use the access key of an IAM user (AKIA…)".to_owned());
+    }
+    let good = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
+    match (3..=128).contains(&text.len()) && text.bytes().all(good) {
+        true => Ok(text.into()),
+        false => {
+            Err("is not an access key id: write the one of the IAM user, such as \"AKIAIOSFODNN7EXAMPLE\""
+                .to_owned())
+        }
+    }
+}
+
+/// `[source.prod]` → `[source.prod.key]`
+fn place_of(table: &Table<'_>, key: &str) -> String {
+    format!("{}.{key}]", table.place().trim_end_matches(']'))
+}

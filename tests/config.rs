@@ -1,0 +1,628 @@
+//! The configuration as an operator meets it: what is accepted, what is refused, and in which words.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use trailspool::config::{self, Action, Attribution, Config, Credentials, Faults, Format, OutputKind, Start};
+
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+const TOKEN: &str = "siem-token-0123456789";
+const FULL: &str = include_str!("fixtures/config/full.toml");
+
+/// A folder with the files that configurations name.
+struct Lab(tempfile::TempDir);
+
+impl Lab {
+    fn new() -> Lab {
+        let lab = Lab(tempfile::tempdir().unwrap());
+        lab.file("secret", SECRET, 0o600);
+        lab.file("token", &format!("{TOKEN}\n"), 0o600);
+        lab.file("open", SECRET, 0o644);
+        lab.file("lines", &format!("{SECRET}\nmore\n"), 0o600);
+        lab.file("ca.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
+        lab.file("lab", &format!("{SECRET}\n"), 0o400);
+        lab
+    }
+
+    fn file(&self, name: &str, content: &str, mode: u32) {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn dir(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, Faults> {
+        let text = text.replace("@DIR@", self.dir());
+        config::parse(&text, Path::new("trailspool.toml"), &|name| {
+            (name == "CREDENTIALS_DIRECTORY").then(|| self.dir().to_owned())
+        })
+    }
+
+    fn faults(&self, text: &str) -> Faults {
+        match self.parse(text) {
+            Ok(_) => panic!("this has no fault:\n{text}"),
+            Err(faults) => faults,
+        }
+    }
+}
+
+/// A small good configuration, its lines counted from 1.
+const GOOD: &str = r#"[agent]
+log_level = "info"
+[spool]
+max_bytes = "2GiB"
+[[source]]
+name = "prod"
+bucket = "acme-cloudtrail"
+region = "us-west-2"
+exclude = ['"eventName":"Describe']
+[source.credentials]
+method = "iam-user"
+access_key_id = "AKIAIOSFODNN7EXAMPLE"
+secret_key_file = "@DIR@/secret"
+[[source.rule]]
+field = "userIdentity.type"
+regex = "^AWSService$"
+action = "drop"
+[[output]]
+name = "siem"
+kind = "http"
+url = "https://siem.example.com/"
+"#;
+
+/// What replaces one line of [`GOOD`] (by its number), and what the fault then says at which line.
+const BROKEN: &[(usize, &str, usize, &str)] = &[
+    // names and shapes of keys and tables
+    (2, "log_levle = \"info\"", 2, "[agent] log_levle: unknown key; did you mean log_level?"),
+    (2, "colour = 1", 2, "[agent] colour: unknown key; known here: state_dir, "),
+    (1, "[agnet]", 1, "agnet: unknown key; did you mean agent?"),
+    (2, "\"a\\nb\" = 1", 2, r#"[agent] "a\nb": unknown key"#),
+    (
+        13,
+        "secret_key_file = \"@DIR@/secret\"\nexclude = []",
+        14,
+        "it belongs to [[source]]: move it above [source.prod.credentials]",
+    ),
+    (
+        5,
+        "[source]",
+        5,
+        "source: must be a list of tables, each headed [[source]] in double brackets, not a table",
+    ),
+    (1, "agent = 5", 1, "agent: must be a table, not a number"),
+    (10, "credentials = \"x\"\n[source.x]", 10, "[source.prod] credentials: must be a table, not a string"),
+    // [agent]
+    (2, "log_level = \"loud\"", 2, "[agent] log_level: \"loud\" is none of \"error\", \"warn\""),
+    (2, "log_level = 3", 2, "[agent] log_level: must be a string in quotes, not a number"),
+    (2, "state_dir = \"var/lib\"", 2, "[agent] state_dir: must be an absolute path"),
+    (2, "status_listen = \"9464\"", 2, "[agent] status_listen: \"9464\" is not an address with a port"),
+    (2, "fetches_in_flight = 0", 2, "[agent] fetches_in_flight: must be from 1 to 256, not 0"),
+    (2, "fetches_in_flight = \"16\"", 2, "must be a whole number from 1 to 256, not a string"),
+    (2, "fetches_in_flight = 99999999999999999999999", 2, "must be from 1 to 256"),
+    // [spool]
+    (4, "max_bytes = \"2Gib!\"", 4, "[spool] max_bytes: \"2Gib!\" is not a size this can use"),
+    (4, "max_bytes = \"1MiB\"", 4, "[spool] max_bytes: must be at least 32 MiB, not 1 MiB"),
+    (4, "max_bytes = -1", 4, "[spool] max_bytes: is not a size in bytes"),
+    (
+        4,
+        "max_bytes = \"1GiB\"\nmax_object_bytes = \"1GiB\"",
+        5,
+        "must be at most half of max_bytes (512 MiB), not 1 GiB",
+    ),
+    (
+        4,
+        "max_record_bytes = \"16MiB\"",
+        4,
+        "[spool] max_record_bytes: must be from 64 KiB to 2 MiB, not 16 MiB",
+    ),
+    (4, "compression = \"lz4\"", 4, "[spool] compression: \"lz4\" is not supported in this version"),
+    (4, "compression = \"zip\"", 4, "[spool] compression: \"zip\" is none of \"none\", \"lz4\""),
+    // [[source]]
+    (6, "", 5, "[source 1] name: missing: write name = "),
+    (6, "name = \"a/b\"", 6, "[source 1] name: \"a/b\" cannot be a name"),
+    (7, "", 5, "[source.prod] bucket: missing: write bucket = \"NAME\""),
+    (
+        7,
+        "bucket = \"Acme\"",
+        7,
+        "[source.prod] bucket: \"Acme\" is not a bucket name: bucket names have only lower-case",
+    ),
+    (
+        7,
+        "bucket = \"acme/AWSLogs/111122223333\"",
+        7,
+        "write bucket = \"acme\" and accounts = [\"111122223333\"]",
+    ),
+    (
+        7,
+        "bucket = \"https://acme.s3.amazonaws.com\"",
+        7,
+        "[source.prod] bucket: must be a bucket name, not a URL",
+    ),
+    (
+        7,
+        "bucket = \"acme\"\nkey_prefix = \"o-1/AWSLogs/o-1\"",
+        8,
+        "[source.prod] key_prefix: reaches into AWSLogs",
+    ),
+    (8, "", 5, "[source.prod] region: missing"),
+    (
+        8,
+        "region = \"us-west2\"",
+        8,
+        "[source.prod] region: \"us-west2\" is not a region; did you mean \"us-west-2\"?",
+    ),
+    (
+        8,
+        "region = \"s3-fips.us-gov-west-1.amazonaws.com\"",
+        8,
+        "FIPS endpoint, which is not supported in this version",
+    ),
+    (8, "region = \"us-west-2\"\nendpoint = \"127.0.0.1:9000\"", 9, "[source.prod] endpoint: is not a URL"),
+    (
+        8,
+        "region = \"us-west-2\"\nendpoint = \"http://h.example/x\"",
+        9,
+        "a path or a query has no place here",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nrefresh_minutes = 0",
+        9,
+        "[source.prod] refresh_minutes: must be from 1 to 1440, not 0",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nstart = \"yesterday\"",
+        9,
+        "[source.prod] start: \"yesterday\" is no such thing",
+    ),
+    (8, "region = \"us-west-2\"\nstart = 24", 9, "[source.prod] start: must be a string, not a number"),
+    (
+        8,
+        "region = \"us-west-2\"\naccounts = [\"111122223333\", \"12\"]",
+        9,
+        "accounts entry 2: \"12\" is not an account id",
+    ),
+    (8, "region = \"us-west-2\"\naccounts = [111122223333]", 9, "accounts entry 1: must be in quotes"),
+    (
+        8,
+        "region = \"us-west-2\"\nregions = [\"moon\"]",
+        9,
+        "[source.prod] regions entry 1: \"moon\" is not a region",
+    ),
+    (8, "region = \"us-west-2\"\nregions = \"us-west-2\"", 9, "[source.prod] regions: must be an array"),
+    (
+        8,
+        "region = \"us-west-2\"\nunfiltered = \"yes\"",
+        9,
+        "unfiltered: must be true or false (without quotes), not a string",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nattribution = \"long\"",
+        9,
+        "[source.prod] attribution: \"long\" is none of",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nmethod = \"sqs\"",
+        9,
+        "[source.prod] method: queues are not supported in this version",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nmethod = \"sqs+sweep\"",
+        9,
+        "[source.prod] method: queues are not supported in this version",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nqueue_url = \"https://q\"",
+        9,
+        "[source.prod] queue_url: not supported in this version",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nproxy = \"http://p\"",
+        9,
+        "[source.prod] proxy: not supported in this version",
+    ),
+    (8, "region = \"us-west-2\"\nfips = true", 9, "[source.prod] fips: not supported in this version"),
+    (
+        8,
+        "region = \"us-west-2\"\ndualstack = true",
+        9,
+        "[source.prod] dualstack: not supported in this version",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nca_file = \"/none/ca.pem\"",
+        9,
+        "[source.prod] ca_file: cannot be read: No such file",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nca_file = \"@DIR@/secret\"",
+        9,
+        "[source.prod] ca_file: holds no certificate",
+    ),
+    // regexes
+    (
+        9,
+        "exclude = ['ok', 'a(b']",
+        9,
+        "exclude entry 2: not a valid regex: unclosed group, at character 2: \"(b\"",
+    ),
+    (9, "exclude = [\n  'ok',\n  'a{9,1}',\n]", 11, "exclude entry 2: not a valid regex"),
+    (9, "exclude = ['(?:x{900}){900}']", 9, "the regex is too large: compiled it takes more than 256 KiB"),
+    (9, "exclude = ['']", 9, "exclude entry 1: matches the empty text, so it would drop every record"),
+    (9, "exclude = [1]", 9, "exclude entry 1: must be a string in quotes"),
+    (15, "", 14, "[source.prod.rule 1] field: missing"),
+    (15, "field = \"a..b\"", 15, "[source.prod.rule 1] field: \"a..b\" is not a path"),
+    (16, "regex = '[a'", 16, "[source.prod.rule 1] regex: not a valid regex: unclosed character class"),
+    (17, "action = \"delete\"", 17, "[source.prod.rule 1] action: \"delete\" is none of \"drop\", \"keep\""),
+    // credentials
+    (11, "", 10, "[source.prod.credentials] method: missing: write method = \"iam-user\""),
+    (11, "method = \"ec2-role\"", 11, "[source.prod.credentials] method: not supported in this version"),
+    (
+        11,
+        "method = \"iam-user\"\nassume_role = \"arn:aws:iam::1:role/x\"",
+        12,
+        "assume_role: not supported in this version",
+    ),
+    (11, "method = \"iam-user\"\nexternal_id = \"x\"", 12, "external_id: not supported in this version"),
+    (
+        12,
+        "access_key_id = \"AKIA...\"",
+        12,
+        "[source.prod.credentials] access_key_id: is not an access key id",
+    ),
+    (12, "access_key_id = \"ASIAIOSFODNN7EXAMPLE\"", 12, "belongs to temporary credentials"),
+    (13, "", 10, "secret_key_file: missing: write secret_key_file = \"/PATH\" or secret_key_credential"),
+    (
+        13,
+        "secret_access_key = \"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\"",
+        13,
+        "a secret has no place in this file",
+    ),
+    (13, "secret_key_file = \"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\"", 13, "not the secret itself"),
+    (13, "secret_key_file = \"@DIR@/none\"", 13, "secret_key_file: cannot be read: No such file"),
+    (13, "secret_key_file = \"@DIR@/open\"", 13, "may be read by others (mode 0644): chmod 600 '"),
+    (13, "secret_key_file = \"@DIR@/lines\"", 13, "one line without spaces"),
+    (13, "secret_key_credential = \"none\"", 13, "the systemd credential cannot be read: No such file"),
+    (13, "secret_key_credential = \"lab\"\nsecret_key_file = \"@DIR@/secret\"", 13, "write one of the two"),
+    // [[output]]
+    (20, "", 18, "[output.siem] kind: missing"),
+    (20, "kind = \"kafka\"", 20, "[output.siem] kind: \"kafka\" is none of \"stdout\", \"file\", \"http\""),
+    (20, "kind = \"syslog\"", 20, "[output.siem] kind: not supported in this version"),
+    (20, "kind = \"relp\"", 20, "[output.siem] kind: not supported in this version"),
+    (20, "kind = \"tcp\"", 20, "[output.siem] kind: not supported in this version"),
+    (20, "kind = \"file\"\npath = \"/x\"", 22, "[output.siem] url: unknown key"),
+    (21, "", 18, "[output.siem] url: missing: write url = \"https://HOST/PATH\""),
+    (21, "url = \"https://user:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY@h/\"", 21, "[output.siem] url: "),
+    (
+        21,
+        "url = \"https://h/\"\nformat = \"cef\"",
+        22,
+        "[output.siem] format: \"cef\" is none of \"raw\", \"envelope\"",
+    ),
+    (
+        21,
+        "url = \"https://h/\"\ntimeout_seconds = 0",
+        22,
+        "[output.siem] timeout_seconds: must be from 1 to 3600, not 0",
+    ),
+    (
+        21,
+        "url = \"https://h/\"\nbatch_bytes = 1",
+        22,
+        "[output.siem] batch_bytes: must be from 4 KiB to 8 MiB",
+    ),
+    (
+        21,
+        "url = \"https://h/\"\nbatch_records = 0",
+        22,
+        "[output.siem] batch_records: must be from 1 to 100000",
+    ),
+    (
+        21,
+        "url = \"https://h/\"\nbearer_token_file = \"@DIR@/open\"",
+        22,
+        "bearer_token_file: may be read by others",
+    ),
+    (
+        21,
+        "url = \"https://h/\"\n[[output]]\nname = \"siem\"\nkind = \"stdout\"",
+        23,
+        "\"siem\" is the name of an earlier output",
+    ),
+    // the grammar
+    (2, "log_level = info", 2, "not valid TOML: string values must be quoted"),
+    (2, "log_level = \"info\"\nlog_level = \"warn\"", 3, "not valid TOML: duplicate key"),
+    (2, "log_level", 2, "not valid TOML: key with no value"),
+    (5, "[[source]", 5, "not valid TOML: unclosed array table"),
+    (9, "exclude = ['a'", 10, "not valid TOML: "),
+    (9, "exclude = [\"\\d\"]", 9, "not valid TOML: missing escaped value"),
+];
+
+fn with_line(number: usize, replacement: &str) -> String {
+    let mut lines: Vec<&str> = GOOD.lines().collect();
+    lines[number - 1] = replacement;
+    lines.join("\n")
+}
+
+#[test]
+fn the_small_configuration_is_good() {
+    let config = Lab::new().parse(GOOD).unwrap();
+    assert_eq!(config.sources[0].endpoint.host.as_ref(), "s3.us-west-2.amazonaws.com");
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn each_fault_is_told_once_with_its_line_and_its_cure() {
+    let lab = Lab::new();
+    for (number, replacement, line, text) in BROKEN {
+        let faults = lab.faults(&with_line(*number, replacement));
+        let shown = faults.to_string();
+        let begin = format!("trailspool.toml:{line}: ");
+        let hit = shown.lines().any(|fault| fault.starts_with(&begin) && fault.contains(text));
+        assert!(hit, "{replacement}\nexpected {begin}…{text}\ngot {shown}");
+        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(!format!("{faults:?}").contains(SECRET));
+        // Where a header is lost, what stood below it is missing as well.
+        let header = [1, 5, 10].contains(number) || replacement.contains("exclude = ['a'");
+        assert!(faults.faults.len() == 1 || header, "{replacement}: {shown}");
+    }
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_in_the_order_of_their_lines() {
+    let text = r#"[agent]
+log_level = "loud"
+fetches_in_flight = 1000
+[spool]
+max_bytes = "tiny"
+[[source]]
+name = "prod"
+bucket = "Acme"
+region = "moon"
+exclude = ['(', ')']
+colour = "red"
+[[output]]
+name = "siem"
+kind = "syslog"
+address = "127.0.0.1:514"
+"#;
+    let faults = Lab::new().faults(text);
+    let lines: Vec<usize> = faults.faults.iter().map(|fault| fault.line).collect();
+    assert_eq!(lines, [2, 3, 5, 6, 8, 9, 10, 10, 11, 14], "{faults}");
+    assert_eq!(faults.to_string().lines().count(), 10);
+    assert!(faults.to_string().lines().all(|line| line.starts_with("trailspool.toml:")));
+    assert!(faults.to_string().contains("6: [source.prod] credentials: missing"));
+}
+
+#[test]
+fn faults_of_the_grammar_and_of_values_are_told_together() {
+    let text = with_line(2, "log_level = info")
+        .replace("us-west-2", "moon")
+        .replace("name = \"siem\"", "nmae = siem");
+    let shown = Lab::new().faults(&text).to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 3, "{shown}");
+    assert!(lines[0].starts_with("trailspool.toml:2: not valid TOML"));
+    assert!(lines[1].starts_with("trailspool.toml:8: [source.prod] region"));
+    assert!(lines[2].starts_with("trailspool.toml:19: not valid TOML"));
+}
+
+#[test]
+fn an_empty_file_is_told_what_it_needs() {
+    let shown = Lab::new().faults("").to_string();
+    assert!(shown.contains("source: missing: write at least one [[source]]"), "{shown}");
+    assert!(shown.contains("output: missing: write at least one [[output]]"), "{shown}");
+}
+
+#[test]
+fn a_flood_of_faults_is_counted_not_shown() {
+    let text: String = (0..5_000).map(|n| format!("key{n} = {n}\n")).collect();
+    let faults = Lab::new().faults(&text);
+    assert_eq!(faults.faults.len(), 100);
+    assert_eq!(faults.more, 5_002 - 100);
+    assert!(faults.to_string().ends_with("trailspool.toml: and 4902 more"));
+}
+
+#[test]
+fn the_full_example_means_what_it_says() {
+    let config = Lab::new().parse(FULL).unwrap_or_else(|faults| panic!("{faults}"));
+    let agent = &config.agent;
+    assert_eq!(agent.state_dir, Path::new("/var/lib/trailspool"));
+    assert_eq!(agent.status_listen, Some("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!((agent.log_level, agent.fetches_in_flight), (log::LevelFilter::Info, 16));
+    let spool = &config.spool;
+    assert_eq!((spool.max_bytes, spool.quarantine_max_bytes), (2 << 30, 64 << 20));
+    assert_eq!((spool.max_record_bytes, spool.max_object_bytes), (1 << 20, 1 << 30));
+
+    let [prod, lab] = &config.sources[..] else { panic!("two sources") };
+    assert_eq!(
+        (prod.name.as_ref(), prod.bucket.as_ref(), prod.prefix.as_ref()),
+        ("prod", "acme-cloudtrail", "folder/trail/")
+    );
+    assert_eq!(
+        (prod.region.as_ref(), prod.refresh, prod.start),
+        ("us-west-2", Duration::from_secs(300), Start::Ago(Duration::from_secs(86_400)))
+    );
+    assert_eq!(prod.accounts, ["111122223333".into()]);
+    assert_eq!(prod.regions, ["us-west-2".into(), "eu-west-1".into()]);
+    assert!(!prod.unfiltered && prod.exclude[0].is_match(br#"{"eventName":"DescribeTags"}"#));
+    assert_eq!((prod.attribution, prod.default_domain.as_ref()), (Attribution::ShortName, ""));
+    assert_eq!(prod.endpoint.host.as_ref(), "s3.us-west-2.amazonaws.com");
+    assert!(
+        prod.endpoint.tls
+            && prod.endpoint.port.is_none()
+            && !prod.endpoint.path_style
+            && prod.ca_file.is_none()
+    );
+    let Credentials::IamUser { access_key_id, secret_access_key } = &prod.credentials;
+    assert_eq!((access_key_id.as_ref(), secret_access_key.reveal()), ("AKIAIOSFODNN7EXAMPLE", SECRET));
+    assert_eq!((prod.rules[0].field.as_ref(), prod.rules[0].action), ("userIdentity.type", Action::Drop));
+
+    let day = time::Date::from_calendar_date(2026, time::Month::January, 31).unwrap();
+    assert_eq!(
+        (lab.region.as_ref(), lab.start, lab.prefix.as_ref()),
+        ("us-gov-east-1", Start::Date(day), "")
+    );
+    assert_eq!((lab.endpoint.tls, lab.endpoint.port, lab.endpoint.path_style), (false, Some(9000), true));
+    let Credentials::IamUser { secret_access_key, .. } = &lab.credentials;
+    assert_eq!(secret_access_key.reveal(), SECRET);
+
+    let [siem, archive, console] = &config.outputs[..] else { panic!("three outputs") };
+    let OutputKind::Http { url, timeout, bearer_token, ca_file } = &siem.kind else { panic!("http") };
+    assert_eq!(
+        (url.to_string().as_str(), *timeout),
+        ("https://siem.example.com/ingest?index=aws", Duration::from_secs(30))
+    );
+    assert_eq!(bearer_token.as_ref().map(|token| token.reveal()), Some(TOKEN));
+    assert!(ca_file.is_some() && siem.format == Format::Envelope);
+    assert_eq!((siem.batch_bytes, siem.batch_records), (512 << 10, 2000));
+    let OutputKind::File { path, rotate_bytes, rotate_keep } = &archive.kind else { panic!("file") };
+    assert_eq!(
+        (path.as_path(), *rotate_bytes, *rotate_keep),
+        (Path::new("/var/log/trailspool/records.json"), 100 << 20, 5)
+    );
+    assert!(matches!(console.kind, OutputKind::Stdout) && console.format == Format::Raw);
+}
+
+#[test]
+fn no_secret_is_ever_printed() {
+    let lab = Lab::new();
+    let printed = format!("{:?}", lab.parse(FULL).unwrap());
+    assert!(printed.contains("AKIAIOSFODNN7EXAMPLE"));
+    assert!(!printed.contains(SECRET) && !printed.contains(TOKEN));
+    // A secret in the place of any string of the file, which is where people put it by mistake.
+    for (number, line) in GOOD.lines().enumerate() {
+        let Some((key, _)) = line.split_once(" = ") else { continue };
+        if ["secret", "access", "url"].iter().any(|word| key.contains(word)) {
+            let faults = lab.faults(&with_line(number + 1, &format!("{key} = \"{SECRET}\"")));
+            assert!(!faults.to_string().contains(SECRET), "{faults}");
+            assert!(!format!("{faults:?}").contains(SECRET));
+        }
+    }
+}
+
+#[test]
+fn the_state_folder_is_the_configured_the_given_or_the_usual_one() {
+    let lab = Lab::new();
+    let text = GOOD.replace("@DIR@", lab.dir());
+    let state_dir = |text: &str, given: Option<&str>| {
+        let env = |name: &str| given.filter(|_| name == "STATE_DIRECTORY").map(str::to_owned);
+        config::parse(text, Path::new("f"), &env).map(|config| config.agent.state_dir)
+    };
+    assert_eq!(state_dir(&text, None).unwrap(), Path::new("/var/lib/trailspool"));
+    assert_eq!(state_dir(&text, Some("")).unwrap(), Path::new("/var/lib/trailspool"));
+    assert_eq!(state_dir(&text, Some("/run/a:/run/b")).unwrap(), Path::new("/run/a"));
+    let written = text.replace("[agent]", "[agent]\nstate_dir = \"/srv/x\"");
+    assert_eq!(state_dir(&written, Some("/run/a")).unwrap(), Path::new("/srv/x"));
+    let shown = state_dir(&text, Some("relative")).unwrap_err().to_string();
+    assert!(shown.contains("[agent] state_dir: $STATE_DIRECTORY must be an absolute path"), "{shown}");
+}
+
+#[test]
+fn what_is_accepted_with_a_word_of_warning() {
+    let lab = Lab::new();
+    let website = GOOD.replace("\"us-west-2\"", "\"s3-website.us-gov-west-1.amazonaws.com\"");
+    let config = lab.parse(&website).unwrap();
+    assert_eq!(config.sources[0].endpoint.host.as_ref(), "s3.us-gov-west-1.amazonaws.com");
+    assert!(
+        config.warnings[0]
+            .starts_with("[source.prod] region: a website endpoint cannot answer signed requests")
+    );
+
+    let token = GOOD.replace(
+        "https://siem.example.com/\"",
+        "http://siem.example.com/\"\nbearer_token_file = \"@DIR@/token\"",
+    );
+    assert!(lab.parse(&token).unwrap().warnings[0].contains("without encryption"));
+
+    let text = GOOD.replace("@DIR@", lab.dir());
+    let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://proxy:3128".to_owned());
+    let config = config::parse(&text, Path::new("f"), &env).unwrap();
+    assert_eq!(config.warnings, ["HTTPS_PROXY is set, but this version connects directly"]);
+}
+
+#[test]
+fn files_that_are_no_configuration_are_told_apart() {
+    let lab = Lab::new();
+    fs::write(lab.0.path().join("latin1.toml"), b"[agent]\nlog_level = \"\xe9\"\n").unwrap();
+    lab.file("long.toml", &"#".repeat((1 << 20) + 1), 0o644);
+    for (name, text) in [
+        ("none.toml", "cannot be read: No such file or directory (os error 2); write one there"),
+        ("latin1.toml", "is not UTF-8 text: see line 2"),
+        ("long.toml", "cannot be read: it is longer than 1 MiB"),
+        ("", "cannot be read: it is a folder"),
+    ] {
+        let path = lab.0.path().join(name);
+        let shown = config::load(&path).unwrap_err().to_string();
+        assert_eq!(shown.lines().count(), 1);
+        assert!(shown.starts_with(&format!("{}: ", path.display())) && shown.contains(text), "{shown}");
+    }
+}
+
+fn trailspool(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trailspool")).args(args).output().unwrap()
+}
+
+#[test]
+fn the_command_ends_with_the_code_of_what_is_wrong() {
+    let lab = Lab::new();
+    lab.file("bad.toml", "[agent]\nlog_level = \"loud\"\nx = 1\n", 0o644);
+    let bad = lab.0.path().join("bad.toml");
+    let done = trailspool(&["run", "--config", bad.to_str().unwrap()]);
+    let stderr = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(78));
+    assert!(done.stdout.is_empty());
+    assert!(
+        stderr.contains("bad.toml:2: [agent] log_level: ") && stderr.contains("bad.toml:3: [agent] x: "),
+        "{stderr}"
+    );
+
+    assert_eq!(trailspool(&[]).status.code(), Some(64));
+    assert_eq!(trailspool(&["audit"]).status.code(), Some(64));
+    let help = trailspool(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8(help.stdout).unwrap().contains("Usage: trailspool"));
+    assert!(String::from_utf8(trailspool(&["--version"]).stdout).unwrap().starts_with("trailspool "));
+}
+
+/// Text that is neither a configuration nor noise: the full example with a piece removed, doubled or put elsewhere.
+fn mangled() -> impl Strategy<Value = String> {
+    let at = 0..FULL.len();
+    (at.clone(), at.clone(), at, "[\\[\\]{}=\"'\\\\\\n.,#a-z0-9é]{0,4}").prop_map(|(a, b, c, new)| {
+        let (a, b) = (a.min(b), a.max(b));
+        let piece = FULL.get(a..b).unwrap_or("");
+        let c = if FULL.is_char_boundary(c) { c } else { 0 };
+        format!("{}{new}{piece}{}", &FULL[..c], &FULL[c..])
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_text_panics_and_every_fault_has_a_line_of_the_file(text in prop_oneof![any::<String>(), mangled()]) {
+        if let Err(faults) = config::parse(&text, Path::new("f"), &|_| None) {
+            prop_assert!(!faults.faults.is_empty());
+            let lines = text.split('\n').count();
+            for fault in &faults.faults {
+                prop_assert!((1..=lines).contains(&fault.line), "{fault:?}");
+            }
+            prop_assert_eq!(faults.to_string().lines().count(), faults.faults.len() + usize::from(faults.more > 0));
+        }
+    }
+}
