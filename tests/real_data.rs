@@ -35,10 +35,10 @@ fn real_records_arrive_byte_for_byte() {
     let home = Home::new();
     let out = home.path("out.ndjson");
     home.configure(&Setup::new(&server, &bucket.name, file_output("file", &out)));
-    let end = home.once().expect_code(0);
-
     let truth = truth(&bucket.objects, &|_| false);
     println!("{} objects, {} records of {}", truth.objects, truth.kept, archive.display());
+    assert!(truth.kept > 3000 && truth.quarantined_objects <= 1, "the data set was read: {truth:?}");
+    let end = home.once().expect_code(0);
     assert_eq!(end.books().faults(&truth), Vec::<String>::new());
     let (mut wanted, mut arrived) = (BTreeMap::<Bytes, u64>::new(), BTreeMap::<Bytes, u64>::new());
     let records = bucket.objects.iter().flat_map(|o| &o.records);
@@ -82,8 +82,15 @@ fn object(number: usize, path: &Path) -> Option<Object> {
             "AWSLogs/111111111111/CloudTrail/eu-central-1/{y}/{m:02}/{d:02}/111111111111_CloudTrail_eu-central-1_{y}{m:02}{d:02}T1200Z_{number:016}.json.gz"
         ),
     };
-    let records = records(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    Some(Object { key, body: body.into(), records, overlong: Vec::new(), fate: Fate::Collected, late: false, what: "real" })
+    // One file of the data set lacks a comma between two records: where the next one begins is unclear.
+    let (records, fate) = match records(&text) {
+        Ok(records) => (records, Fate::Collected),
+        Err(error) => {
+            println!("to be set aside: {name}: {error}");
+            (Vec::new(), Fate::Quarantined)
+        }
+    };
+    Some(Object { key, body: body.into(), records, overlong: Vec::new(), fate, late: false, what: "real" })
 }
 
 /// All members, by the system's gzip.
