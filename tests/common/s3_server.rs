@@ -1,0 +1,566 @@
+//! The part of S3 that a collector sees (ListObjectsV2, GetObject, HeadObject, HeadBucket), with faults by
+//! seeded chance: slow-downs, internal errors, resets, short and slow bodies, listings that end in the middle.
+//!
+//! Sources: Amazon S3 API Reference, "ListObjectsV2", "GetObject", "Error responses". Signatures are not
+//! verified, but every request must be signed with the configured access key for the configured region.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::bucket::{Bucket, Fate, Object};
+use super::http_script::{Reply, Script, Server, Step, serve};
+
+/// The access key that requests must be signed with.
+pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+/// The secret that belongs to it.
+pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+/// The region of the bucket.
+pub const REGION: &str = "us-east-1";
+
+/// Chances of each fault, 0 to 1, drawn per request.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    pub seed: u64,
+    /// Before every answer.
+    pub latency: Duration,
+    /// 503 SlowDown, half of them with Retry-After.
+    pub slow_down: f64,
+    /// 500 InternalError.
+    pub internal_error: f64,
+    /// The connection is reset before the answer.
+    pub reset: f64,
+    /// GET: reset in the middle of the body. LIST: in the middle of the XML.
+    pub reset_in_body: f64,
+    /// GET: fewer bytes than the Content-Length, then the connection ends.
+    pub short_body: f64,
+    /// GET: the body comes in drops.
+    pub slow_body: f64,
+    /// LIST: the XML ends in the middle, as a whole answer.
+    pub cut_listing: f64,
+}
+
+impl Faults {
+    /// A bad day: about one request in six fails, in every way.
+    pub fn rough(seed: u64) -> Faults {
+        Faults {
+            seed,
+            latency: Duration::ZERO,
+            slow_down: 0.03,
+            internal_error: 0.02,
+            reset: 0.03,
+            reset_in_body: 0.04,
+            short_body: 0.03,
+            slow_body: 0.02,
+            cut_listing: 0.04,
+        }
+    }
+}
+
+/// Whom the bucket's policy turns away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Denied {
+    #[default]
+    Nothing,
+    List,
+    Get,
+}
+
+/// What happened so far.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// GETs per key, failed ones as well.
+    pub gets: HashMap<String, u64>,
+    pub lists: u64,
+    /// Bytes of bodies of answers to GET, as declared.
+    pub body_bytes: u64,
+    /// Faults by kind.
+    pub injected: BTreeMap<&'static str, u64>,
+    /// Requests that were not signed as they must be, and other requests that no collector should send.
+    pub refused: Vec<String>,
+}
+
+impl Stats {
+    /// Faults of all kinds.
+    pub fn faults(&self) -> u64 {
+        self.injected.values().sum()
+    }
+    /// Answers to GET, failed ones as well.
+    pub fn get_count(&self) -> u64 {
+        self.gets.values().sum()
+    }
+}
+
+/// A running server with one bucket.
+pub struct S3Server {
+    server: Server,
+    shared: Arc<Mutex<State>>,
+}
+
+struct State {
+    bucket: String,
+    objects: BTreeMap<String, Bytes>,
+    never: BTreeSet<String>,
+    faults: Faults,
+    denied: Denied,
+    rng: Rng,
+    stats: Stats,
+}
+
+impl S3Server {
+    /// Serves the objects of a bucket that are there from the start.
+    pub fn start(bucket: &Bucket, faults: Faults) -> S3Server {
+        let state = State {
+            bucket: bucket.name.clone(),
+            objects: BTreeMap::new(),
+            never: BTreeSet::new(),
+            rng: Rng::with_seed(faults.seed),
+            faults,
+            denied: Denied::Nothing,
+            stats: Stats::default(),
+        };
+        let shared = Arc::new(Mutex::new(state));
+        let state = shared.clone();
+        let server = serve(move |request| {
+            let state = state.clone();
+            async move { answer(&state, request).await }
+        });
+        let this = S3Server { server, shared };
+        bucket.early().for_each(|object| this.add(object));
+        this
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// The port alone.
+    pub fn port(&self) -> u16 {
+        self.server.address.port()
+    }
+
+    /// Puts an object into the bucket.
+    pub fn add(&self, object: &Object) {
+        let mut state = self.lock();
+        state.objects.insert(object.key.clone(), object.body.clone());
+        if object.fate == Fate::Ignored {
+            state.never.insert(object.key.clone());
+        }
+    }
+
+    /// Changes the faults while running.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// Changes the bucket's policy while running.
+    pub fn deny(&self, denied: Denied) {
+        self.lock().denied = denied;
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        self.lock().stats.clone()
+    }
+
+    /// Keys that were fetched although they are no logs.
+    pub fn wrongly_fetched(&self) -> Vec<String> {
+        let state = self.lock();
+        state.never.iter().filter(|key| state.stats.gets.contains_key(*key)).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock().expect("no panic under the lock")
+    }
+}
+
+async fn answer(shared: &Mutex<State>, request: Request<Incoming>) -> Reply {
+    let latency = shared.lock().expect("no panic under the lock").faults.latency;
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    shared.lock().expect("no panic under the lock").answer(&request)
+}
+
+impl State {
+    fn answer(&mut self, request: &Request<Incoming>) -> Reply {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or(""));
+        let Some(path) = percent_decode_str(path).decode_utf8().ok().map(|p| p[1..].to_owned()) else {
+            return self.refuse(StatusCode::BAD_REQUEST, "InvalidURI", "Couldn't parse the specified URI.");
+        };
+        if let Err((status, code, text)) = signed(request.headers()) {
+            return self.refuse(status, code, &text);
+        }
+        let host = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or("");
+        let (bucket, key) = match (path.split_once('/'), path.as_str()) {
+            (Some((bucket, key)), _) if bucket == self.bucket => (bucket.to_owned(), key.to_owned()),
+            (None, bucket) if bucket == self.bucket => (bucket.to_owned(), String::new()),
+            _ if host.strip_prefix(&self.bucket).is_some_and(|rest| rest.starts_with('.')) => {
+                (self.bucket.clone(), path)
+            }
+            _ => (path.split('/').next().unwrap_or("").to_owned(), String::new()),
+        };
+        if bucket != self.bucket {
+            return error(StatusCode::NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist");
+        }
+        match (request.method(), key.as_str()) {
+            (&Method::GET, "") => self.list(query),
+            (&Method::HEAD, "") => {
+                let answer = Response::builder().header("x-amz-bucket-region", REGION);
+                Reply::Answer(answer.body(Script::whole("")).expect("a valid answer"))
+            }
+            (&Method::GET, key) => self.get(key, request.headers()),
+            (&Method::HEAD, key) => match self.objects.get(key) {
+                Some(body) => Reply::Answer(
+                    Response::builder()
+                        .header("etag", etag(body))
+                        .header("content-length", body.len())
+                        .body(Script::steps([]))
+                        .expect("a valid answer"),
+                ),
+                None => error(StatusCode::NOT_FOUND, "NoSuchKey", ""),
+            },
+            (method, _) => {
+                let text = format!("{method} is not for a collector");
+                self.refuse(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &text)
+            }
+        }
+    }
+
+    fn refuse(&mut self, status: StatusCode, code: &str, text: &str) -> Reply {
+        self.stats.refused.push(format!("{code}: {text}"));
+        error(status, code, text)
+    }
+
+    fn get(&mut self, key: &str, headers: &HeaderMap) -> Reply {
+        *self.stats.gets.entry(key.to_owned()).or_default() += 1;
+        if self.denied == Denied::Get {
+            return error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied");
+        }
+        if let Some(reply) = self.fault_instead_of_answer() {
+            return reply;
+        }
+        let Some(body) = self.objects.get(key).cloned() else {
+            return error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.");
+        };
+        let tag = etag(&body);
+        let wanted = headers.get("if-match").map(HeaderValue::as_bytes);
+        if wanted.is_some_and(|wanted| wanted != tag.as_bytes() && wanted != b"*") {
+            return error(
+                StatusCode::PRECONDITION_FAILED,
+                "PreconditionFailed",
+                "At least one of the pre-conditions you specified did not hold",
+            );
+        }
+        let mut answer = Response::builder()
+            .header("etag", &tag)
+            .header("accept-ranges", "bytes")
+            .header("content-type", "application/json")
+            .header("x-amz-request-id", "4442587FB7D0A2F9");
+        let total = body.len();
+        let body = match headers.get("range").and_then(|r| r.to_str().ok()) {
+            None => body,
+            Some(range) => {
+                let Some((start, end)) = byte_range(range, total) else {
+                    return error(
+                        StatusCode::RANGE_NOT_SATISFIABLE,
+                        "InvalidRange",
+                        "The requested range is not satisfiable",
+                    );
+                };
+                answer = answer.status(206).header("content-range", format!("bytes {start}-{}/{total}", end - 1));
+                body.slice(start..end)
+            }
+        };
+        self.stats.body_bytes += body.len() as u64;
+        let script = self.body_with_faults(&body);
+        Reply::Answer(answer.header("content-length", body.len()).body(script).expect("a valid answer"))
+    }
+
+    fn body_with_faults(&mut self, body: &Bytes) -> Script {
+        // What is cut off is at least one byte, what is sent may be none.
+        let part = body.slice(..self.rng.usize(..body.len().max(1)));
+        let Faults { reset_in_body, short_body, slow_body, .. } = self.faults;
+        if body.is_empty() {
+            Script::whole("")
+        } else if self.chance("reset in body", reset_in_body) {
+            Script::steps([Step::Send(part), Step::Wait(Duration::from_millis(5)), Step::Reset])
+        } else if self.chance("short body", short_body) {
+            Script::steps([Step::Send(part), Step::Wait(Duration::from_millis(2))])
+        } else if self.chance("slow body", slow_body) {
+            let drops = body.len().div_ceil(body.len().div_ceil(10));
+            Script::steps(
+                (0..drops)
+                    .flat_map(|i| {
+                        let drop = body.len().div_ceil(10);
+                        let bytes = body.slice(i * drop..((i + 1) * drop).min(body.len()));
+                        [Step::Send(bytes), Step::Wait(Duration::from_millis(4))]
+                    })
+                    .collect::<Vec<_>>(),
+            )
+        } else {
+            Script::whole(body.clone())
+        }
+    }
+
+    fn list(&mut self, query: &str) -> Reply {
+        self.stats.lists += 1;
+        if self.denied == Denied::List {
+            return error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied");
+        }
+        if let Some(reply) = self.fault_instead_of_answer() {
+            return reply;
+        }
+        let query = Query::parse(query);
+        if query.get("list-type") != Some("2") {
+            return self.refuse(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "only ListObjectsV2 is known here");
+        }
+        let Some(xml) = self.listing(&query) else {
+            return self.refuse(StatusCode::BAD_REQUEST, "InvalidArgument", "The continuation token is incorrect");
+        };
+        let Faults { cut_listing, reset_in_body, .. } = self.faults;
+        let answer = Response::builder().header("content-type", "application/xml");
+        let (length, script) = if self.chance("cut listing", cut_listing) {
+            let cut = xml.slice(..self.rng.usize(..xml.len()));
+            (cut.len(), Script::whole(cut))
+        } else if self.chance("reset in listing", reset_in_body) {
+            let part = xml.slice(..self.rng.usize(..xml.len()));
+            (xml.len(), Script::steps([Step::Send(part), Step::Wait(Duration::from_millis(5)), Step::Reset]))
+        } else {
+            (xml.len(), Script::whole(xml))
+        };
+        Reply::Answer(answer.header("content-length", length).body(script).expect("a valid answer"))
+    }
+
+    /// One page, as S3 writes it; `None` for a token that no page gave.
+    fn listing(&self, query: &Query) -> Option<Bytes> {
+        let get = |name| query.get(name).unwrap_or("");
+        let (prefix, delimiter, start_after) = (get("prefix"), get("delimiter"), get("start-after"));
+        let max_keys = query.get("max-keys").and_then(|n| n.parse().ok()).unwrap_or(1000).min(1000);
+        let after = match query.get("continuation-token") {
+            Some(token) => from_token(token)?,
+            None => start_after.to_owned(),
+        };
+        let url = query.get("encoding-type") == Some("url");
+        let text = |raw: &str| if url { url_encode(raw) } else { xml_escape(raw) };
+
+        let (mut contents, mut common) = (String::new(), String::new());
+        let (mut count, mut last, mut more) = (0, String::new(), false);
+        let mut cursor = Bound::Excluded(after.clone());
+        if prefix > after.as_str() {
+            cursor = Bound::Included(prefix.to_owned());
+        }
+        while let Some((key, body)) = self.objects.range((cursor.clone(), Bound::Unbounded)).next() {
+            let Some(rest) = key.strip_prefix(prefix) else { break };
+            let rolled = match rest.find(delimiter) {
+                Some(at) if !delimiter.is_empty() => Some(&key[..prefix.len() + at + delimiter.len()]),
+                _ => None,
+            };
+            // A token that ends in a common prefix has that prefix behind it altogether.
+            if rolled.is_some_and(|rolled| rolled == after && query.get("continuation-token").is_some()) {
+                cursor = Bound::Included(behind(&after));
+                continue;
+            }
+            if count == max_keys {
+                more = true;
+                break;
+            }
+            count += 1;
+            match rolled {
+                Some(rolled) => {
+                    let _ = write!(common, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", text(rolled));
+                    last = rolled.to_owned();
+                    cursor = Bound::Included(behind(rolled));
+                }
+                None => {
+                    let _ = write!(
+                        contents,
+                        "<Contents><Key>{}</Key><LastModified>2026-02-03T10:11:12.000Z</LastModified><ETag>{}</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType><Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
+                        text(key),
+                        xml_escape(&etag(body)),
+                        body.len()
+                    );
+                    last = key.clone();
+                    cursor = Bound::Excluded(key.clone());
+                }
+            }
+        }
+
+        let mut xml = String::from(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">",
+        );
+        let mut field = |name: &str, value: &str| {
+            let _ = write!(xml, "<{name}>{value}</{name}>");
+        };
+        field("Name", &xml_escape(&self.bucket));
+        field("Prefix", &text(prefix));
+        if let Some(token) = query.get("continuation-token") {
+            field("ContinuationToken", &xml_escape(token));
+        }
+        if more {
+            field("NextContinuationToken", &to_token(&last));
+        }
+        if query.get("start-after").is_some() {
+            field("StartAfter", &text(start_after));
+        }
+        field("KeyCount", &count.to_string());
+        field("MaxKeys", &max_keys.to_string());
+        if !delimiter.is_empty() {
+            field("Delimiter", &text(delimiter));
+        }
+        if url {
+            field("EncodingType", "url");
+        }
+        field("IsTruncated", if more { "true" } else { "false" });
+        xml.push_str(&contents);
+        xml.push_str(&common);
+        xml.push_str("</ListBucketResult>");
+        Some(xml.into())
+    }
+
+    fn fault_instead_of_answer(&mut self) -> Option<Reply> {
+        let Faults { reset, slow_down, internal_error, .. } = self.faults;
+        if self.chance("reset", reset) {
+            return Some(Reply::Reset);
+        }
+        if self.chance("slow down", slow_down) {
+            let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "Please reduce your request rate.");
+            if let (Reply::Answer(answer), true) = (&mut reply, self.rng.bool()) {
+                answer.headers_mut().insert("retry-after", HeaderValue::from_static("0"));
+            }
+            return Some(reply);
+        }
+        if self.chance("internal error", internal_error) {
+            let text = "We encountered an internal error. Please try again.";
+            return Some(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", text));
+        }
+        None
+    }
+
+    fn chance(&mut self, kind: &'static str, probability: f64) -> bool {
+        let hit = probability > 0.0 && self.rng.f64() < probability;
+        if hit {
+            *self.stats.injected.entry(kind).or_default() += 1;
+        }
+        hit
+    }
+}
+
+/// Whether the request is signed for this bucket's owner and region, in the form of Signature Version 4.
+fn signed(headers: &HeaderMap) -> Result<(), (StatusCode, &'static str, String)> {
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+    let Some(authorization) = text("authorization") else {
+        return Err((StatusCode::FORBIDDEN, "AccessDenied", "the request is not signed".into()));
+    };
+    let scope = authorization
+        .strip_prefix("AWS4-HMAC-SHA256 ")
+        .and_then(|rest| rest.split(',').find_map(|part| part.trim().strip_prefix("Credential=")))
+        .map(|credential| credential.split('/').collect::<Vec<_>>());
+    let Some([key, date, region, "s3", "aws4_request"]) = scope.as_deref() else {
+        let text = format!("not a Signature Version 4: {authorization}");
+        return Err((StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", text));
+    };
+    if *key != ACCESS_KEY {
+        let text = "The AWS Access Key Id you provided does not exist in our records.";
+        return Err((StatusCode::FORBIDDEN, "InvalidAccessKeyId", text.into()));
+    }
+    if *region != REGION {
+        let text = format!("The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'");
+        return Err((StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", text));
+    }
+    let dated = text("x-amz-date").is_some_and(|at| at.starts_with(date));
+    if !dated || text("x-amz-content-sha256").is_none() {
+        let text = "x-amz-date of the signature's day and x-amz-content-sha256 must be there";
+        return Err((StatusCode::FORBIDDEN, "AccessDenied", text.into()));
+    }
+    Ok(())
+}
+
+fn error(status: StatusCode, code: &str, text: &str) -> Reply {
+    let region = match code {
+        "AuthorizationHeaderMalformed" => format!("<Region>{REGION}</Region>"),
+        _ => String::new(),
+    };
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{}</Message>{region}<RequestId>4442587FB7D0A2F9</RequestId><HostId>aGFsbG8gd2VsdA==</HostId></Error>",
+        xml_escape(text)
+    );
+    let answer = Response::builder()
+        .status(status)
+        .header("content-type", "application/xml")
+        .header("x-amz-request-id", "4442587FB7D0A2F9");
+    Reply::Answer(answer.body(Script::whole(xml)).expect("a valid answer"))
+}
+
+fn etag(body: &[u8]) -> String {
+    format!("\"{:08x}{:024x}\"", crc32fast::hash(body), body.len())
+}
+
+/// `bytes=A-B`, `bytes=A-`, `bytes=-N` as a half-open range; `None` when nothing of it is there.
+fn byte_range(range: &str, total: usize) -> Option<(usize, usize)> {
+    let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let (start, end) = match (start, end) {
+        ("", last) => (total.saturating_sub(last.parse().ok()?), total),
+        (start, "") => (start.parse().ok()?, total),
+        (start, end) => (start.parse().ok()?, end.parse::<usize>().ok()?.saturating_add(1).min(total)),
+    };
+    (start < end).then_some((start, end))
+}
+
+/// The query's pairs, decoded. `+` is a plus sign here, as SigV4 clients write a space as `%20`.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(query: &str) -> Query {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decode(n), decode(v))).collect())
+    }
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// The first string that is greater than everything beginning with `prefix` (which is not empty).
+fn behind(prefix: &str) -> String {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    let last = chars.pop().expect("a common prefix is not empty");
+    chars.push(char::from_u32(last as u32 + 1).unwrap_or(char::MAX));
+    chars.into_iter().collect()
+}
+
+/// Opaque to the client, with characters that must be encoded in a query.
+fn to_token(last: &str) -> String {
+    let mut token = String::from("1+/");
+    last.bytes().for_each(|b| {
+        let _ = write!(token, "{b:02x}");
+    });
+    token.push_str("==");
+    token
+}
+
+fn from_token(token: &str) -> Option<String> {
+    let hex = token.strip_prefix("1+/")?.strip_suffix("==")?;
+    let byte = |i: usize| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok();
+    String::from_utf8((0..hex.len()).step_by(2).map(byte).collect::<Option<_>>()?).ok()
+}
+
+/// As S3 encodes keys for `encoding-type=url`: a space is `+`; `/`, `*`, `-`, `_` and `.` stay.
+fn url_encode(raw: &str) -> String {
+    const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'*').remove(b'-').remove(b'_').remove(b'.');
+    utf8_percent_encode(raw, SET).to_string().replace("%20", "+")
+}
+
+fn xml_escape(raw: &str) -> String {
+    raw.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
