@@ -467,8 +467,8 @@ fn the_full_example_means_what_it_says() {
         (prod.region.as_ref(), prod.refresh, prod.start),
         ("us-west-2", Duration::from_secs(300), Start::Ago(Duration::from_secs(86_400)))
     );
-    assert_eq!(prod.accounts, ["111122223333".into()]);
-    assert_eq!(prod.regions, ["us-west-2".into(), "eu-west-1".into()]);
+    assert_eq!(prod.accounts, ["111122223333"].map(Box::<str>::from));
+    assert_eq!(prod.regions, ["us-west-2", "eu-west-1"].map(Box::<str>::from));
     assert!(!prod.unfiltered && prod.exclude[0].is_match(br#"{"eventName":"DescribeTags"}"#));
     assert_eq!((prod.attribution, prod.default_domain.as_ref()), (Attribution::ShortName, ""));
     assert_eq!(prod.endpoint.host.as_ref(), "s3.us-west-2.amazonaws.com");

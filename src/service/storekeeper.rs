@@ -21,17 +21,17 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config;
-use crate::decode::{Broken, DecodeError, Decoder, Fault as DecodeFault, Sink, Summary};
+use crate::decode::{Broken, Decoder, Failure, Sink, Summary};
 use crate::discover::ledger::{Entry, Ledger};
 use crate::discover::queue::{FailKind, Outcome, Wanted};
-use crate::fetch::body::BodyReader;
+use crate::fetch::body::{BodyReader, FetchFailed};
 use crate::limits;
-use crate::net::backoff::Backoff;
+use crate::net::Backoff;
 use crate::record::{Counts, ObjectFate, ObjectId};
 use crate::select::{Selector, Verdict};
 use crate::spool::disk::Disk;
 use crate::spool::quarantine::{self, Quarantine, QuarantineWriter};
-use crate::spool::{Spool, SpoolError, Writer};
+use crate::spool::{Committed, Spool, SpoolError, Writer};
 
 /// Spooled bytes that make a commit due.
 const COMMIT_BYTES: u64 = 4 * 1024 * 1024;
@@ -59,17 +59,26 @@ pub struct Job {
 pub enum Purpose {
     /// Decode it and keep what is selected.
     Collect,
-    /// It could not be decoded, for this reason: its raw bytes go to the quarantine.
-    SetAside(DecodeError),
+    /// It cannot be collected: its raw bytes go to the quarantine.
+    SetAside(Unfit),
+}
+
+/// Why an object cannot be collected, now or later.
+#[derive(Debug, Clone)]
+pub struct Unfit {
+    /// A stable word, for the quarantine and the metrics.
+    pub slug: &'static str,
+    /// For the operator.
+    pub why: String,
 }
 
 /// What the storekeeper says to the fetch worker once it has read a body.
 #[derive(Debug)]
 pub enum Read {
-    /// It is in the storekeeper's hands, or its ticket is answered: take the next one.
+    /// It is in the storekeeper's hands, or its ticket is settled: take the next one.
     Taken,
-    /// It cannot be decoded: fetch it again, to be set aside.
-    Undecodable(Wanted, DecodeError),
+    /// It cannot be collected: fetch it again, to be set aside.
+    Unfit(Wanted, Unfit),
 }
 
 /// The storekeeper's state, readable by others.
@@ -94,7 +103,8 @@ pub struct Storekeeper<D: Disk> {
     spool: Arc<Spool<D>>,
     ledger: Arc<Ledger<D>>,
     quarantine: Quarantine<D>,
-    decoder: Decoder,
+    /// Away only while it decodes.
+    decoder: Option<Decoder>,
     selectors: Vec<(Box<str>, Selector)>,
     ended: Vec<Ended>,
     first_ended: Option<Instant>,
@@ -107,11 +117,15 @@ pub struct Storekeeper<D: Disk> {
 /// Why an object did not get into the spool.
 enum Missed {
     /// The object itself.
-    Undecodable(DecodeError),
-    /// Everything else: it is fetched again on a later pass.
-    Failed(FailKind, String),
+    Unfit(Unfit),
+    /// Its body did not come.
+    Fetch(FetchFailed),
+    /// Something here that may pass: it is fetched again on a later pass.
+    Later(String),
     /// The spool's disk: roll back before anything else.
     Disk(SpoolError),
+    /// The writer was rolled back meanwhile, and that was told.
+    RolledBack,
 }
 
 impl<D: Disk> Storekeeper<D> {
@@ -129,7 +143,7 @@ impl<D: Disk> Storekeeper<D> {
             spool,
             ledger,
             quarantine,
-            decoder: Decoder::new(config.spool.max_record_bytes, config.spool.max_object_bytes),
+            decoder: Some(Decoder::new(config.spool.max_record_bytes, config.spool.max_object_bytes)),
             selectors: config.sources.iter().map(|s| (s.name.clone(), Selector::new(s))).collect(),
             ended: Vec::with_capacity(limits::COMMIT_OBJECTS),
             first_ended: None,
@@ -181,8 +195,9 @@ impl<D: Disk> Storekeeper<D> {
         let Job { wanted, mut body, purpose, read } = job;
         let stored = match &purpose {
             Purpose::Collect => self.collect(&wanted.object, &mut body),
-            Purpose::SetAside(why) => self.set_aside(&wanted.object, &mut body, why),
+            Purpose::SetAside(unfit) => self.set_aside(&wanted.object, &mut body, unfit),
         };
+        // Its buffers are free for the worker's next fetch before the worker hears that it may begin one.
         drop(body);
         let answer = match stored {
             Ok((fate, counts)) => {
@@ -190,15 +205,23 @@ impl<D: Disk> Storekeeper<D> {
                 self.first_ended.get_or_insert_with(Instant::now);
                 Read::Taken
             }
-            Err(Missed::Undecodable(why)) => Read::Undecodable(wanted, why),
-            Err(Missed::Failed(kind, why)) => {
+            Err(Missed::Unfit(unfit)) => Read::Unfit(wanted, unfit),
+            Err(Missed::Fetch(FetchFailed(fault))) => {
+                wanted.ticket.fail(&fault);
+                Read::Taken
+            }
+            Err(Missed::Later(why)) => {
                 warn!("{}: {why}", name(&wanted.object));
-                wanted.ticket.answer(Outcome::Failed(kind));
+                wanted.ticket.settle(Outcome::Failed(FailKind::Transient));
                 Read::Taken
             }
             Err(Missed::Disk(fault)) => {
-                wanted.ticket.answer(Outcome::Failed(FailKind::Transient));
-                self.recover(fault);
+                wanted.ticket.settle(Outcome::Failed(FailKind::Transient));
+                self.recover(&fault);
+                Read::Taken
+            }
+            Err(Missed::RolledBack) => {
+                wanted.ticket.settle(Outcome::Failed(FailKind::Transient));
                 Read::Taken
             }
         };
@@ -221,7 +244,7 @@ impl<D: Disk> Storekeeper<D> {
                 }
                 Ok((ObjectFate::Collected, counts))
             }
-            Err(Missed::Disk(fault)) => Err(Missed::Disk(fault)),
+            Err(missed @ (Missed::Disk(_) | Missed::RolledBack)) => Err(missed),
             Err(missed) => {
                 self.writer.abort().map_err(Missed::Disk)?;
                 Err(missed)
@@ -230,13 +253,15 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     fn pour(&mut self, id: &ObjectId, body: &mut BodyReader) -> Result<(Counts, Summary), Missed> {
-        let mut decoder = std::mem::take(&mut self.decoder);
+        let Some(mut decoder) = self.decoder.take() else {
+            return Err(Missed::Later("the decoder is in use, this is a defect of trailspool".into()));
+        };
         decoder.start();
         let selector = self.selectors.iter().position(|(name, _)| *name == id.source);
         let mut intake = Intake { keeper: self, id, selector, counts: Counts::default(), broken: None };
         let poured = intake.pour(&mut decoder, body);
         let counts = intake.counts;
-        self.decoder = decoder;
+        self.decoder = Some(decoder);
         poured.map(|summary| (counts, summary))
     }
 
@@ -245,9 +270,9 @@ impl<D: Disk> Storekeeper<D> {
         &mut self,
         id: &ObjectId,
         body: &mut BodyReader,
-        why: &DecodeError,
+        unfit: &Unfit,
     ) -> Result<(ObjectFate, Counts), Missed> {
-        let entry = quarantine::Entry { object: id, index: None, output: None, reason: why.slug(), detail: &why.to_string() };
+        let entry = quarantine::Entry { object: id, index: None, output: None, reason: unfit.slug, detail: &unfit.why };
         let mut raw = self.quarantine.writer(&entry).map_err(|fault| no_quarantine(&fault))?;
         while let Some(chunk) = next_chunk(body)? {
             raw.append(chunk).map_err(|fault| no_quarantine(&fault))?;
@@ -255,7 +280,7 @@ impl<D: Disk> Storekeeper<D> {
         raw.finish().map_err(|fault| no_quarantine(&fault))?;
         self.with_room(|writer| writer.begin(id))?;
         self.end(id, ObjectFate::Quarantined, Counts::default())?;
-        warn!("{}: set aside whole: {why}", name(id));
+        warn!("{}: set aside whole: {}", name(id), unfit.why);
         Ok((ObjectFate::Quarantined, Counts::default()))
     }
 
@@ -267,7 +292,10 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// Repeats a step of the writer until there is room for it.
-    fn with_room(&mut self, mut step: impl FnMut(&mut Writer<D>) -> Result<(), SpoolError>) -> Result<(), Missed> {
+    fn with_room(
+        &mut self,
+        mut step: impl FnMut(&mut Writer<D>) -> Result<(), SpoolError>,
+    ) -> Result<(), Missed> {
         loop {
             match step(&mut self.writer) {
                 Ok(()) => {
@@ -276,7 +304,10 @@ impl<D: Disk> Storekeeper<D> {
                     }
                     return Ok(());
                 }
-                Err(SpoolError::Full { .. }) => self.wait_for_room()?,
+                Err(SpoolError::Full) => self.wait_for_room()?,
+                Err(fault @ SpoolError::TooLarge { .. }) => {
+                    return Err(Missed::Unfit(Unfit { slug: "too-large-for-spool", why: fault.to_string() }));
+                }
                 Err(fault) => return Err(Missed::Disk(fault)),
             }
         }
@@ -285,13 +316,13 @@ impl<D: Disk> Storekeeper<D> {
     /// The outputs can only make room out of what is committed, so that comes first.
     fn wait_for_room(&mut self) -> Result<(), Missed> {
         if !self.ended.is_empty() && self.commit().is_break() {
-            return Err(Missed::Failed(FailKind::Transient, "the disk failed while the spool was full".into()));
+            return Err(Missed::RolledBack);
         }
         if self.reclaim() {
             return Ok(());
         }
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Missed::Failed(FailKind::Transient, "stopping while the spool is full".into()));
+            return Err(Missed::Later("stopping while the spool is full; it is fetched again".into()));
         }
         if !self.status.full.swap(true, Ordering::Relaxed) {
             warn!(
@@ -299,7 +330,7 @@ impl<D: Disk> Storekeeper<D> {
                 self.spool.used_bytes()
             );
         }
-        std::thread::sleep(LOOK);
+        self.writer.wait_for_room(LOOK);
         Ok(())
     }
 
@@ -310,64 +341,73 @@ impl<D: Disk> Storekeeper<D> {
         if self.ended.is_empty() {
             return ControlFlow::Continue(());
         }
-        match self.writer.commit() {
-            Ok(committed) => {
-                let entries: Vec<Entry<'_>> = self
-                    .ended
-                    .iter()
-                    .map(|e| Entry { object: &e.wanted.object, day: e.wanted.day, fate: e.fate, counts: e.counts })
-                    .collect();
-                if let Err(fault) = self.ledger.insert(&committed, &entries) {
-                    // The objects are in the spool, and in the ledger's memory: only its files lag behind.
-                    error!("the ledger could not be written, its log in the spool is kept until it can: {fault}");
-                }
-                for ended in self.ended.drain(..) {
-                    ended.wanted.ticket.answer(match ended.fate {
-                        ObjectFate::Collected => Outcome::Done,
-                        ObjectFate::Quarantined => Outcome::Quarantined,
-                    });
-                }
-                if self.status.disk_fault.swap(false, Ordering::Relaxed) {
-                    info!("the spool can be written again: fetching goes on");
-                }
-                self.disk_backoff.reset();
-                ControlFlow::Continue(())
-            }
+        let committed = match self.writer.commit() {
+            Ok(committed) => committed,
             Err(fault) => {
-                self.recover(fault);
-                ControlFlow::Break(())
+                self.recover(&fault);
+                return ControlFlow::Break(());
+            }
+        };
+        self.enter(&committed);
+        for ended in self.ended.drain(..) {
+            ended.wanted.ticket.settle(match ended.fate {
+                ObjectFate::Collected => Outcome::Done,
+                ObjectFate::Quarantined => Outcome::Quarantined,
+            });
+        }
+        if self.status.disk_fault.swap(false, Ordering::Relaxed) {
+            info!("the state directory can be written again: fetching goes on");
+        }
+        self.disk_backoff.reset();
+        ControlFlow::Continue(())
+    }
+
+    /// Enters what was committed into the ledger. It is in the spool, so there is no way but forward: a ledger
+    /// that cannot be written is waited for, or, when the agent stops, rebuilt from the spool at the next start.
+    fn enter(&mut self, committed: &Committed) {
+        loop {
+            let entries: Vec<Entry<'_>> = self
+                .ended
+                .iter()
+                .map(|ended| Entry {
+                    source: &ended.wanted.object.source,
+                    day: ended.wanted.day,
+                    key: &ended.wanted.object.key,
+                    fate: ended.fate,
+                    counts: ended.counts,
+                })
+                .collect();
+            let Err(fault) = self.ledger.insert(committed, &entries) else { return };
+            if !self.status.disk_fault.swap(true, Ordering::Relaxed) {
+                error!("{fault}; fetching pauses until the ledger can be written");
+            }
+            if self.pause().is_break() {
+                return;
             }
         }
     }
 
-    /// After a disk error: everything since the last commit is not in the spool. Back to it, as soon as the disk allows.
-    fn recover(&mut self, fault: SpoolError) {
+    /// After a disk error: what came since the last commit is not in the spool, and is fetched again.
+    fn recover(&mut self, fault: &SpoolError) {
         for ended in self.ended.drain(..) {
-            ended.wanted.ticket.answer(Outcome::Failed(FailKind::Transient));
+            ended.wanted.ticket.settle(Outcome::Failed(FailKind::Transient));
         }
         self.first_ended = None;
+        self.writer.rollback();
         if !self.status.disk_fault.swap(true, Ordering::Relaxed) {
             error!("{fault}; objects since the last commit will be fetched again");
         }
-        loop {
-            let pause = self.disk_backoff.next(fastrand::u64(..), None);
-            if self.sleep(pause).is_break() {
-                return;
-            }
-            match self.writer.rollback() {
-                Ok(()) => return,
-                Err(fault) => log::debug!("the spool cannot be rolled back yet: {fault}"),
-            }
-        }
+        let _ = self.pause();
     }
 
-    fn sleep(&self, pause: Duration) -> ControlFlow<()> {
-        let until = Instant::now() + pause;
+    /// Waits before the disk is tried again. Break: the agent stops.
+    fn pause(&mut self) -> ControlFlow<()> {
+        let until = Instant::now() + self.disk_backoff.next(fastrand::u64(..), None);
         while Instant::now() < until {
             if self.stop.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
-            std::thread::sleep(LOOK.min(pause));
+            std::thread::sleep(LOOK);
         }
         ControlFlow::Continue(())
     }
@@ -375,22 +415,17 @@ impl<D: Disk> Storekeeper<D> {
     /// Removes the segments that every output and the ledger have behind them. Whether any went.
     fn reclaim(&mut self) -> bool {
         self.reclaimed = Instant::now();
-        let through = self.ledger.checkpoint();
-        let through = if self.writer.reclaimable() > through {
+        let mut through = self.ledger.checkpoint();
+        if self.spool.needed_by_outputs() > through.segment {
             match self.ledger.save() {
-                Ok(through) => through,
-                Err(fault) => {
-                    warn!("the ledger could not be saved, so its log in the spool is kept: {fault}");
-                    through
-                }
+                Ok(saved) => through = saved,
+                Err(fault) => warn!("{fault}; until it can be saved, its log in the spool is kept"),
             }
-        } else {
-            through
-        };
+        }
         match self.writer.reclaim(through) {
-            Ok(removed) => removed > 0,
+            Ok(freed) => freed > 0,
             Err(fault) => {
-                warn!("{fault}");
+                warn!("{fault}; it is tried again");
                 false
             }
         }
@@ -462,21 +497,18 @@ impl<D: Disk> Sink for Intake<'_, D> {
 }
 
 fn next_chunk(body: &mut BodyReader) -> Result<Option<&[u8]>, Missed> {
-    body.next().map_err(|broken| Missed::Failed(FailKind::Transient, broken.to_string()))
+    body.next().map_err(Missed::Fetch)
 }
 
-fn missed(fault: DecodeFault<Missed>) -> Missed {
-    match fault {
-        DecodeFault::Bad(why) => Missed::Undecodable(why),
-        DecodeFault::Sink(missed) => missed,
+fn missed(failure: Failure<Missed>) -> Missed {
+    match failure {
+        Failure::Object(why) => Missed::Unfit(Unfit { slug: why.slug(), why: why.to_string() }),
+        Failure::Sink(missed) => missed,
     }
 }
 
 fn no_quarantine(fault: &std::io::Error) -> Missed {
-    Missed::Failed(
-        FailKind::Transient,
-        format!("the quarantine cannot be written, the object is tried again later: {fault}"),
-    )
+    Missed::Later(format!("the quarantine cannot be written, the object is tried again later: {fault}"))
 }
 
 fn name(id: &ObjectId) -> String {

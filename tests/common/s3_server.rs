@@ -278,7 +278,8 @@ impl State {
                         "The requested range is not satisfiable",
                     );
                 };
-                answer = answer.status(206).header("content-range", format!("bytes {start}-{}/{total}", end - 1));
+                answer =
+                    answer.status(206).header("content-range", format!("bytes {start}-{}/{total}", end - 1));
                 body.slice(start..end)
             }
         };
@@ -323,10 +324,18 @@ impl State {
         }
         let query = Query::parse(query);
         if query.get("list-type") != Some("2") {
-            return self.refuse(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "only ListObjectsV2 is known here");
+            return self.refuse(
+                StatusCode::NOT_IMPLEMENTED,
+                "NotImplemented",
+                "only ListObjectsV2 is known here",
+            );
         }
         let Some(xml) = self.listing(&query) else {
-            return self.refuse(StatusCode::BAD_REQUEST, "InvalidArgument", "The continuation token is incorrect");
+            return self.refuse(
+                StatusCode::BAD_REQUEST,
+                "InvalidArgument",
+                "The continuation token is incorrect",
+            );
         };
         let Faults { cut_listing, reset_in_body, .. } = self.faults;
         let answer = Response::builder().header("content-type", "application/xml");
@@ -378,7 +387,8 @@ impl State {
             count += 1;
             match rolled {
                 Some(rolled) => {
-                    let _ = write!(common, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", text(rolled));
+                    let _ =
+                        write!(common, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", text(rolled));
                     last = rolled.to_owned();
                     cursor = Bound::Included(behind(rolled));
                 }
@@ -434,7 +444,8 @@ impl State {
             return Some(Reply::Reset);
         }
         if self.chance("slow down", slow_down) {
-            let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "Please reduce your request rate.");
+            let mut reply =
+                error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "Please reduce your request rate.");
             if let (Reply::Answer(answer), true) = (&mut reply, self.rng.bool()) {
                 answer.headers_mut().insert("retry-after", HeaderValue::from_static("0"));
             }
@@ -475,7 +486,9 @@ fn signed(headers: &HeaderMap) -> Result<(), (StatusCode, &'static str, String)>
         return Err((StatusCode::FORBIDDEN, "InvalidAccessKeyId", text.into()));
     }
     if *region != REGION {
-        let text = format!("The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'");
+        let text = format!(
+            "The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'"
+        );
         return Err((StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", text));
     }
     let dated = text("x-amz-date").is_some_and(|at| at.starts_with(date));
@@ -524,7 +537,12 @@ impl Query {
     fn parse(query: &str) -> Query {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decode(n), decode(v))).collect())
+        Query(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(n, v)| (decode(n), decode(v)))
+                .collect(),
+        )
     }
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
