@@ -126,6 +126,7 @@ struct Page {
 }
 
 const TOO_LONG: &str = "a key longer than S3 allows";
+const UNREADABLE: &str = "a key that is far too long or holds an unknown entity";
 const NOT_TEXT: &str = "a key that is not UTF-8";
 const NO_NAME: &str = "an entry without a key";
 const NO_SIZE: &str = "an entry without a size";
@@ -170,7 +171,7 @@ impl Page {
             }
             Seen::Close { parent: Tag::Contents, tag: Tag::Key, text, .. } => match text {
                 Some(text) => self.name = Some(text.to_owned()),
-                None => self.bad = Some(TOO_LONG),
+                None => self.bad = Some(UNREADABLE),
             },
             Seen::Close { parent: Tag::Contents, tag: Tag::Size, text, .. } => {
                 self.size = text.and_then(|text| text.trim().parse().ok());
@@ -178,7 +179,7 @@ impl Page {
             Seen::Close { depth: 1, tag: Tag::Contents, .. } => return Ok(self.contents(visit)),
             Seen::Close { parent: Tag::CommonPrefixes, tag: Tag::Prefix, text, .. } => {
                 self.entries_begun = true;
-                let prefix = text.ok_or(TOO_LONG).and_then(|text| decode(text, self.url_encoded));
+                let prefix = text.ok_or(UNREADABLE).and_then(|text| decode(text, self.url_encoded));
                 return Ok(match prefix {
                     Ok(prefix) => visit(Listed::Prefix(&prefix)),
                     Err(why) => visit(Listed::Bad(why)),
@@ -342,5 +343,214 @@ impl<S: Chunks + Unpin> AsyncRead for Feed<S> {
         into.put_slice(&bytes[..taken]);
         self.consume(taken);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a page gave, one line an entry.
+    fn parse_pieces(page: &[u8], piece: usize) -> (Vec<String>, Result<ListEnd, String>) {
+        let mut entries = Vec::new();
+        let end = read_pieces(page.chunks(piece.max(1)), &mut |listed| {
+            entries.push(match listed {
+                Listed::Key { key, size } => format!("{key} {size}"),
+                Listed::Prefix(prefix) => format!("{prefix} /"),
+                Listed::Bad(why) => format!("bad: {why}"),
+            });
+            ControlFlow::Continue(())
+        });
+        (entries, end)
+    }
+
+    /// The same whatever the pieces.
+    fn parse(page: impl AsRef<[u8]>) -> (Vec<String>, Result<ListEnd, String>) {
+        let whole = parse_pieces(page.as_ref(), usize::MAX);
+        for piece in [1, 2, 3, 7, 64] {
+            assert_eq!(parse_pieces(page.as_ref(), piece), whole, "in pieces of {piece}");
+        }
+        whole
+    }
+
+    fn result(inner: &str) -> String {
+        format!(
+            "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{inner}</ListBucketResult>"
+        )
+    }
+
+    fn contents(key: &str) -> String {
+        format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>")
+    }
+
+    #[test]
+    fn a_page_as_aws_writes_it() {
+        let (entries, end) = parse(
+            r#"<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>AWSLogs/</Prefix>
+<NextContinuationToken>1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM=</NextContinuationToken><KeyCount>2</KeyCount>
+<MaxKeys>2</MaxKeys><Delimiter>/</Delimiter><IsTruncated>true</IsTruncated>
+<Contents><Key>AWSLogs/1.json.gz</Key><LastModified>2023-11-26T17:50:30.000Z</LastModified>
+<ETag>&quot;70ee1738b6b21e2c8a43f3a5ab0eee71&quot;</ETag><Size>434234</Size><StorageClass>STANDARD</StorageClass>
+<Owner><ID>canonical</ID><DisplayName>somebody</DisplayName></Owner></Contents>
+<CommonPrefixes><Prefix>AWSLogs/123456789012/</Prefix></CommonPrefixes></ListBucketResult>"#,
+        );
+        assert_eq!(entries, ["AWSLogs/1.json.gz 434234", "AWSLogs/123456789012/ /"]);
+        let continuation = "1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM=".into();
+        assert_eq!(end, Ok(ListEnd::More { continuation }));
+    }
+
+    #[test]
+    fn an_empty_bucket_is_complete() {
+        for page in [result("<IsTruncated>false</IsTruncated>"), "<ListBucketResult/>".into(), result("")] {
+            assert_eq!(parse(page), (vec![], Ok(ListEnd::Complete)));
+        }
+    }
+
+    #[test]
+    fn keys_are_their_text_whatever_xml_makes_of_it() {
+        for (xml, key) in [
+            ("a&amp;b&lt;c&gt;d&quot;e&apos;f&#39;g&#x27;h", "a&b<c>d\"e'f'g'h"),
+            ("<![CDATA[a<b>&amp;]]>c", "a<b>&amp;c"),
+            (" a  b ", " a  b "),
+            ("a+b%20c%2B", "a+b%20c%2B"),
+            ("ä日本😀", "ä日本😀"),
+            ("&#xE4;&#26085;", "ä日"),
+            ("a&#x1;b&#10;c", "a\u{1}b\nc"),
+            ("a<!-- no -->b", "ab"),
+        ] {
+            assert_eq!(parse(result(&contents(xml))).0, [format!("{key} 1")], "{xml}");
+        }
+    }
+
+    #[test]
+    fn namespaces_and_a_byte_order_mark_do_not_matter() {
+        let page = "\u{FEFF}<s3:ListBucketResult xmlns:s3=\"x\"><s3:Contents><s3:Size>5</s3:Size><s3:Key>k</s3:Key>\
+                    </s3:Contents></s3:ListBucketResult>";
+        assert_eq!(parse(page), (vec!["k 5".into()], Ok(ListEnd::Complete)));
+    }
+
+    #[test]
+    fn a_page_that_says_so_first_is_url_decoded() {
+        let encoded = "<EncodingType>url</EncodingType>";
+        let page = result(&(encoded.to_owned() + &contents("a+b%2Bc%25%C3%A4") + &contents("%FF")));
+        assert_eq!(parse(page).0, ["a b+c%ä 1", &format!("bad: {NOT_TEXT}")]);
+        assert_eq!(parse(result(&(contents("a+b") + encoded))).1, Err("LateEncoding".into()));
+    }
+
+    #[test]
+    fn a_bad_entry_is_reported_and_hides_no_other() {
+        let long = "x".repeat(limits::KEY_BYTES + 1);
+        let longest = &long[1..];
+        let far_too_long = contents(&"y&amp;".repeat(limits::XML_EVENT_BYTES));
+        for (bad, why) in [
+            (contents(&long).into_bytes(), TOO_LONG),
+            (far_too_long.into_bytes(), UNREADABLE),
+            (contents("").into_bytes(), NO_NAME),
+            (contents("a&unknown;b").into_bytes(), UNREADABLE),
+            (b"<Contents><Size>1</Size></Contents>".to_vec(), NO_NAME),
+            (b"<Contents><Key>k</Key></Contents>".to_vec(), NO_SIZE),
+            (b"<Contents><Key>k</Key><Size>-1</Size></Contents>".to_vec(), NO_SIZE),
+            (b"<Contents><Key>k\xFFk</Key><Size>1</Size></Contents>".to_vec(), NOT_TEXT),
+            (b"<Contents><Key>k\xE3\x81</Key><Size>1</Size></Contents>".to_vec(), NOT_TEXT),
+            (b"<CommonPrefixes><Prefix>\xF0/</Prefix></CommonPrefixes>".to_vec(), NOT_TEXT),
+            (b"<CommonPrefixes><Prefix></Prefix></CommonPrefixes>".to_vec(), NO_NAME),
+        ] {
+            let mut page = b"<ListBucketResult>".to_vec();
+            page.extend_from_slice(contents(longest).as_bytes());
+            page.extend_from_slice(&bad);
+            page.extend_from_slice(contents("good").as_bytes());
+            page.extend_from_slice(b"</ListBucketResult>");
+            let (entries, end) = parse(page);
+            assert_eq!(entries, [format!("{longest} 1"), format!("bad: {why}"), "good 1".into()]);
+            assert_eq!(end, Ok(ListEnd::Complete));
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_not_whole_is_never_an_end() {
+        let whole = result(&contents("k"));
+        for cut in 0..whole.len() {
+            assert!(parse_pieces(&whole.as_bytes()[..cut], 10).1.is_err(), "{}", &whole[..cut]);
+        }
+        assert_eq!(parse("").1, Err("Cut".into()));
+        assert_eq!(parse(result("<IsTruncated>true</IsTruncated>")).1, Err("NoContinuation".into()));
+    }
+
+    #[test]
+    fn what_is_no_listing_is_told_apart() {
+        let error = parse("<Error><Code>SlowDown</Code><Message>Reduce</Message></Error>").1.unwrap_err();
+        assert!(error.starts_with("Error(") && error.contains("SlowDown"), "{error}");
+        assert_eq!(parse("<!DOCTYPE html><html><p>hi<br></html>").1, Err("Html".into()));
+        assert_eq!(parse("<HTML><p>hi</HTML>").1, Err("Html".into()));
+        assert_eq!(parse("<ListAllMyBucketsResult/>").1, Err("NotAListing".into()));
+        assert!(
+            parse("<ListBucketResult><Contents></Key></ListBucketResult>")
+                .1
+                .unwrap_err()
+                .starts_with("NotXml")
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_comes() {
+        let long = limits::XML_EVENT_BYTES + 1;
+        for page in [
+            "<".to_owned() + &"a".repeat(long),
+            " ".repeat(long),
+            "<!--".to_owned() + &" ".repeat(long),
+            "<!DOCTYPE ".to_owned() + &"a".repeat(long),
+            "<ListBucketResult>&".to_owned() + &"a".repeat(long),
+            "<ListBucketResult>".to_owned() + &"<a>".repeat(limits::XML_DEPTH),
+        ] {
+            assert_eq!(parse_pieces(page.as_bytes(), 1000).1, Err("TooLong".into()), "{}", &page[..20]);
+        }
+        let entry = contents(&"k".repeat(1000));
+        let entries = limits::LIST_PAGE_BYTES as usize / entry.len() + 1;
+        let page = result(&entry.repeat(entries));
+        assert_eq!(parse_pieces(page.as_bytes(), 30_000).1, Err("TooLong".into()));
+    }
+
+    #[test]
+    fn the_caller_can_stop() {
+        let page = result(&(contents("a") + &contents("b") + &contents("c")));
+        let mut seen = 0;
+        let end = read_pieces([page.as_bytes()].into_iter(), &mut |_| {
+            seen += 1;
+            if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((seen, end), (2, Ok(ListEnd::Stopped)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_comes_back_as_it_was(
+            keys in prop::collection::vec("[^\u{FFFE}\u{FFFF}]{1,200}", 0..20),
+            piece in 1usize..300,
+        ) {
+            let escape = |key: &String| key.chars().map(|c| match c {
+                '<' | '>' | '&' | '\r' => format!("&#{};", c as u32),
+                c => c.to_string(),
+            }).collect::<String>();
+            let page = result(&keys.iter().map(|key| contents(&escape(key))).collect::<String>());
+            let (entries, end) = parse_pieces(page.as_bytes(), piece);
+            prop_assert_eq!(entries, keys.iter().map(|key| format!("{key} 1")).collect::<Vec<_>>());
+            prop_assert_eq!(end, Ok(ListEnd::Complete));
+        }
+
+        #[test]
+        fn pieces_never_matter(
+            page in prop::collection::vec(prop::sample::select(vec![
+                &b"<Contents>"[..], b"</Contents>", b"<Key>", b"</Key>", b"<Size>7</Size>", b"<CommonPrefixes>", b"<Prefix/>",
+                b"</CommonPrefixes>", b"<!--", b"-->", b"<![CDATA[", b"]]>", b"<?", b"?>", b"<!", b">", b"<", b"&", b"&amp;", b";",
+                b"&#x", b"\xE3\x81", b"\xFF", b"\xEF\xBB\xBF", b"key", b"\"", b"<Error>", b"</ListBucketResult>",
+            ]), 0..40),
+            piece in 1usize..20,
+        ) {
+            let page = [&b"<ListBucketResult>"[..], &page.concat()].concat();
+            prop_assert_eq!(parse_pieces(&page, piece), parse_pieces(&page, usize::MAX));
+        }
     }
 }

@@ -316,3 +316,228 @@ fn shift(time: SystemTime, seconds: i64) -> SystemTime {
     let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
     shifted.unwrap_or(time)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
+    use crate::net::scripted::{Reply, Server};
+    use crate::net::{Client, Timeouts};
+
+    pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+        connect: Duration::from_secs(5),
+        first_byte: Duration::from_secs(5),
+        stall: Duration::from_millis(200),
+    };
+
+    fn source(endpoint: Endpoint, bucket: &str) -> Source {
+        Source {
+            name: "prod".into(),
+            bucket: bucket.into(),
+            prefix: "".into(),
+            region: "us-east-1".into(),
+            refresh: Duration::from_secs(60),
+            start: Start::All,
+            accounts: vec![],
+            regions: vec![],
+            unfiltered: false,
+            exclude: vec![],
+            rules: vec![],
+            attribution: Attribution::None,
+            default_domain: "".into(),
+            endpoint,
+            ca_file: None,
+            credentials: Credentials::IamUser {
+                access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+                secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
+            },
+        }
+    }
+
+    fn endpoint(tls: bool, host: &str, port: Option<u16>, path_style: bool) -> Endpoint {
+        Endpoint { tls, host: host.into(), port, path_style }
+    }
+
+    /// The bucket `acme` at a scripted server.
+    pub(crate) fn at(address: SocketAddr) -> S3 {
+        let endpoint = endpoint(false, "127.0.0.1", Some(address.port()), true);
+        S3::new(&source(endpoint, "acme"), Client::with_timeouts(None, TIMEOUTS).unwrap())
+    }
+
+    async fn list(s3: &S3) -> Result<(Vec<String>, ListEnd), Fault> {
+        let mut keys = Vec::new();
+        let end = s3
+            .list(&ListRequest { prefix: "AWSLogs/", ..Default::default() }, &mut |listed| {
+                keys.push(format!("{listed:?}"));
+                ControlFlow::Continue(())
+            })
+            .await?;
+        Ok((keys, end))
+    }
+
+    #[test]
+    fn a_bucket_is_a_sub_domain_unless_that_cannot_work() {
+        let client = Client::new(None).unwrap();
+        for (endpoint, bucket, base) in [
+            (
+                endpoint(true, "s3.us-east-1.amazonaws.com", None, false),
+                "acme",
+                "https://acme.s3.us-east-1.amazonaws.com",
+            ),
+            (
+                endpoint(true, "s3.us-east-1.amazonaws.com", None, true),
+                "acme",
+                "https://s3.us-east-1.amazonaws.com/acme",
+            ),
+            (
+                endpoint(true, "s3.us-east-1.amazonaws.com", None, false),
+                "a.b",
+                "https://s3.us-east-1.amazonaws.com/a.b",
+            ),
+            (endpoint(false, "minio", Some(9000), false), "a.b", "http://a.b.minio:9000"),
+            (endpoint(false, "127.0.0.1", Some(9000), false), "acme", "http://127.0.0.1:9000/acme"),
+            (endpoint(false, "[::1]", Some(9000), false), "acme", "http://[::1]:9000/acme"),
+        ] {
+            assert_eq!(&*S3::new(&source(endpoint, bucket), client.clone()).0.base, base);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_asks_for_what_it_should() {
+        let page = b"<ListBucketResult><Contents><Key>k</Key><Size>7</Size></Contents></ListBucketResult>";
+        let server = Server::start([Reply::new(200, "", page)]).await;
+        let request = ListRequest {
+            prefix: "a b/",
+            delimiter: true,
+            start_after: Some("a b/c+d"),
+            continuation: Some("x=/+"),
+            max_keys: Some(5),
+        };
+        let mut keys = 0;
+        let end = at(server.address)
+            .list(&request, &mut |listed| {
+                assert_eq!(listed, Listed::Key { key: "k", size: 7 });
+                keys += 1;
+                ControlFlow::Continue(())
+            })
+            .await;
+        assert_eq!((end.unwrap(), keys), (ListEnd::Complete, 1));
+        let head = &server.requests()[0];
+        let target = "GET /acme/?list-type=2&prefix=a%20b%2F&delimiter=%2F&start-after=a%20b%2Fc%2Bd\
+                      &continuation-token=x%3D%2F%2B&max-keys=5 HTTP/1.1\r\n";
+        assert!(head.starts_with(target), "{head}");
+        let host = format!("host: 127.0.0.1:{}\r\n", server.address.port());
+        for header in [
+            &*host,
+            "user-agent: trailspool/",
+            "x-amz-date: ",
+            "authorization: AWS4-HMAC-SHA256 Credential=AKIA",
+        ] {
+            assert!(head.contains(header), "{header} in {head}");
+        }
+        assert!(!head.contains("accept-encoding"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_sent_as_it_is_signed() {
+        let server = Server::start([Reply::new(200, "ETag: \"e\"\r\n", b"x")]).await;
+        at(server.address).get("/a//b c+%ä/./..", None).await.unwrap();
+        let head = &server.requests()[0];
+        assert!(head.starts_with("GET /acme//a//b%20c%2B%25%C3%A4/./.. HTTP/1.1\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_is_corrected_by_the_servers_date_at_once_and_for_good() {
+        let skewed = Reply::new(
+            403,
+            "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\n",
+            b"<Error><Code>RequestTimeTooSkewed</Code></Error>",
+        );
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([skewed, empty.clone(), empty]).await;
+        let s3 = at(server.address);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        assert_eq!(list(&s3.clone()).await.unwrap().1, ListEnd::Complete);
+        let requests = server.requests();
+        assert!(!requests[0].contains("x-amz-date: 20151021T07"), "{}", requests[0]);
+        assert!(requests[1].contains("x-amz-date: 20151021T072"), "{}", requests[1]);
+        assert!(requests[2].contains("x-amz-date: 20151021T07"), "{}", requests[2]);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_cannot_be_corrected_ends_after_one_more_try() {
+        let skewed = Reply::new(
+            403,
+            "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\n",
+            b"<Error><Code>RequestTimeTooSkewed</Code></Error>",
+        );
+        let server = Server::start([skewed.clone(), skewed]).await;
+        assert_eq!(list(&at(server.address)).await.unwrap_err().cause, "clock");
+        assert!(server.is_through());
+    }
+
+    #[tokio::test]
+    async fn what_a_listing_cannot_be_is_a_fault() {
+        for (reply, class, cause) in [
+            (
+                Reply::new(301, "x-amz-bucket-region: eu-west-1\r\n", b""),
+                Class::WrongRegion("eu-west-1".into()),
+                "wrong-region",
+            ),
+            (Reply::new(200, "", b""), Class::Retry, "bad-answer"),
+            (Reply::new(200, "", b"<ListBucketResult><Contents><Key>"), Class::Retry, "bad-answer"),
+            (Reply::new(200, "", b"<Error><Code>InternalError</Code></Error>"), Class::Retry, "server"),
+            (
+                Reply::new(200, "Content-Type: text/html\r\n", b"<!DOCTYPE html><html><body>"),
+                Class::Config,
+                "not-s3",
+            ),
+            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_close(), Class::Retry, "network"),
+            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_hang(), Class::Retry, "network"),
+            (
+                Reply::announcing(1000, 403, "", b"<Error><Code>AccessDenied</Code>").then_close(),
+                Class::Denied,
+                "list-denied",
+            ),
+        ] {
+            let server = Server::start([reply.clone()]).await;
+            let fault = list(&at(server.address)).await.unwrap_err();
+            assert_eq!((&fault.class, fault.cause), (&class, cause), "{reply:?}: {fault}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_same_version_is_continued_and_only_where_asked() {
+        let range = "Content-Range: bytes 5-9/10\r\nETag: \"v1\"\r\n";
+        for (reply, class) in [
+            (Reply::new(206, range, b"56789"), None),
+            (Reply::new(206, "Content-Range: bytes 5-9/10\r\n", b"56789"), None),
+            (
+                Reply::new(206, "Content-Range: bytes 5-9/10\r\nETag: \"v2\"\r\n", b"56789"),
+                Some(Class::Restart),
+            ),
+            (Reply::new(206, "Content-Range: bytes 0-9/10\r\n", b"0123456789"), Some(Class::Restart)),
+            (Reply::new(206, "", b"56789"), Some(Class::Restart)),
+            (Reply::new(200, "ETag: \"v1\"\r\n", b"0123456789"), Some(Class::Restart)),
+            (Reply::new(412, "", b""), Some(Class::Restart)),
+        ] {
+            let server = Server::start([reply.clone()]).await;
+            match (at(server.address).get("k", Some((5, "\"v1\""))).await, class) {
+                (Ok(body), None) => assert_eq!(body.len, Some(10)),
+                (Err(fault), Some(class)) => assert_eq!(fault.class, class, "{reply:?}"),
+                (got, _) => panic!("{reply:?}: {got:?}"),
+            }
+            let head = &server.requests()[0];
+            assert!(head.contains("range: bytes=5-\r\n") && head.contains("if-match: \"v1\"\r\n"), "{head}");
+            assert!(head.contains("SignedHeaders=host;if-match;range;"), "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_portals_page_is_no_object() {
+        let server = Server::start([Reply::new(200, "Content-Type: text/html\r\n", b"<p>Sign in")]).await;
+        assert_eq!(at(server.address).get("k", None).await.unwrap_err().cause, "not-s3");
+    }
+}

@@ -209,3 +209,231 @@ impl Pace {
         trickle
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::aws::s3::tests::{TIMEOUTS, at};
+    use crate::limits;
+    use crate::net::scripted::{Reply, Server};
+
+    const V1: &str = "ETag: \"v1\"\r\n";
+    const QUICK: Patience = Patience {
+        tries: 3,
+        progress: 1000,
+        window: Duration::from_secs(60),
+        backoff: Duration::from_millis(1),
+        longest_wait: Duration::from_millis(5),
+    };
+
+    fn body(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at * 31 % 251) as u8).collect()
+    }
+
+    /// The rest of an object of version 1.
+    fn rest(whole: &[u8], from: usize) -> Reply {
+        let range = format!("Content-Range: bytes {from}-{}/{}\r\n{V1}", whole.len() - 1, whole.len());
+        Reply::new(206, &range, &whole[from..])
+    }
+
+    /// What the reader got, if there was one: the bytes, and how they ended.
+    type Read = Option<(Vec<u8>, Result<(), String>)>;
+
+    struct Outcome {
+        fetched: Result<(), Fault>,
+        read: Read,
+        requests: Vec<String>,
+    }
+
+    async fn fetch_scripted(script: impl IntoIterator<Item = Reply>, patience: &Patience) -> Outcome {
+        let server = Server::start(script).await;
+        let (sender, readers) = mpsc::channel::<BodyReader>();
+        let reading = thread::spawn(move || {
+            let mut reader = readers.recv().ok()?;
+            let mut bytes = Vec::new();
+            loop {
+                match reader.next() {
+                    Ok(Some(chunk)) => bytes.extend_from_slice(chunk),
+                    Ok(None) => return Some((bytes, Ok(()))),
+                    Err(failed) => return Some((bytes, Err(failed.0.cause.into()))),
+                }
+            }
+        });
+        let hand_over = |reader| sender.send(reader).unwrap();
+        let fetched = fetch_with(&at(server.address), "k", &mut Slot::new(), hand_over, patience).await;
+        drop(sender);
+        assert!(server.is_through(), "{:?}", server.requests());
+        Outcome { fetched, read: reading.join().unwrap(), requests: server.requests() }
+    }
+
+    #[tokio::test]
+    async fn a_body_comes_whole_whatever_its_size() {
+        for len in [0, 1, limits::CHUNK_BYTES - 1, limits::CHUNK_BYTES, 9 * limits::CHUNK_BYTES + 1] {
+            let whole = body(len);
+            let outcome = fetch_scripted([Reply::new(200, V1, &whole)], &QUICK).await;
+            assert!(outcome.fetched.is_ok());
+            assert!(outcome.read == Some((whole, Ok(()))), "{len}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_content_encoding_is_left_alone() {
+        let reply = Reply::new(200, "Content-Encoding: gzip\r\n", b"\x1f\x8b\x08 as it is");
+        let outcome = fetch_scripted([reply], &QUICK).await;
+        assert_eq!(outcome.read.unwrap().0, b"\x1f\x8b\x08 as it is");
+    }
+
+    #[tokio::test]
+    async fn a_broken_body_goes_on_where_it_broke() {
+        let whole = body(5 * limits::CHUNK_BYTES);
+        for broken_at in [1, 2000, 3 * limits::CHUNK_BYTES + 17] {
+            let begin = Reply::announcing(whole.len(), 200, V1, &whole[..broken_at]);
+            for begin in [begin.clone().then_close(), begin.clone().then_hang()] {
+                let outcome = fetch_scripted([begin, rest(&whole, broken_at)], &QUICK).await;
+                outcome.fetched.unwrap();
+                assert!(outcome.read == Some((whole.clone(), Ok(()))), "{broken_at}");
+                let head = &outcome.requests[1];
+                let range = format!("range: bytes={broken_at}-\r\n");
+                assert!(head.contains(&range) && head.contains("if-match: \"v1\"\r\n"), "{head}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_break_like_any_other() {
+        // A reset may overtake bytes that were sent, so how far it got is up to the kernel: begin anew is allowed too.
+        let whole = body(100);
+        let begin = Reply::raw(b"").then_reset();
+        let outcome = fetch_scripted([begin, Reply::new(200, V1, &whole)], &QUICK).await;
+        assert_eq!(outcome.read, Some((whole, Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn a_body_may_break_often_as_long_as_it_comes_on() {
+        let whole = body(20 * QUICK.progress as usize);
+        let mut script = Vec::new();
+        for at in (0..whole.len()).step_by(QUICK.progress as usize) {
+            let piece = &whole[at..at + QUICK.progress as usize];
+            let range = format!("Content-Range: bytes {at}-{}/{}\r\n{V1}", whole.len() - 1, whole.len());
+            let status = if at == 0 { 200 } else { 206 };
+            script.push(Reply::announcing(whole.len() - at, status, &range, piece).then_close());
+        }
+        let outcome = fetch_scripted(script, &QUICK).await;
+        assert!(outcome.read == Some((whole, Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn tries_without_progress_end() {
+        let server_error = Reply::new(500, "", b"");
+        let outcome = fetch_scripted(vec![server_error; QUICK.tries as usize], &QUICK).await;
+        assert_eq!(outcome.fetched.unwrap_err().cause, "server");
+        assert_eq!(outcome.read, None);
+
+        let whole = body(10_000);
+        let mut script = vec![Reply::announcing(whole.len(), 200, V1, &whole[..10]).then_close()];
+        for at in 10..9 + QUICK.tries as usize {
+            let range = format!("Content-Range: bytes {at}-9999/10000\r\n{V1}");
+            script.push(Reply::announcing(whole.len() - at, 206, &range, &whole[at..at + 1]).then_close());
+        }
+        assert_eq!(fetch_scripted(script, &QUICK).await.fetched.unwrap_err().cause, "network");
+    }
+
+    #[tokio::test]
+    async fn the_reader_is_told_after_the_bytes_before_the_break() {
+        let whole = body(3 * limits::CHUNK_BYTES);
+        let reached = limits::CHUNK_BYTES + 100;
+        let begin = Reply::announcing(whole.len(), 200, V1, &whole[..reached]).then_close();
+        let outcome = fetch_scripted([begin, Reply::new(403, "", b"")], &QUICK).await;
+        assert_eq!(outcome.fetched.unwrap_err().class, Class::Denied);
+        assert!(outcome.read == Some((whole[..reached].to_vec(), Err("denied".into()))));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_changed_is_begun_anew_while_nobody_has_seen_it() {
+        let (old, new) = (body(5000), vec![7; 400]);
+        let begin = Reply::announcing(old.len(), 200, V1, &old[..3000]).then_close();
+        let script = [begin, Reply::new(412, "", b""), Reply::new(200, "ETag: \"v2\"\r\n", &new)];
+        assert!(fetch_scripted(script, &QUICK).await.read == Some((new, Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_changed_under_its_reader_fails() {
+        let whole = body(3 * limits::CHUNK_BYTES);
+        let begin = || Reply::announcing(whole.len(), 200, V1, &whole[..limits::CHUNK_BYTES]).then_close();
+        let longer = format!("Content-Range: bytes {}-99/100\r\n", limits::CHUNK_BYTES);
+        for changed in [Reply::new(412, "", b""), Reply::new(206, &longer, b"")] {
+            let outcome = fetch_scripted([begin(), changed], &QUICK).await;
+            let fault = outcome.fetched.unwrap_err();
+            assert_eq!((&fault.class, fault.is_transient()), (&Class::Restart, true));
+            assert_eq!(outcome.read.unwrap().1, Err("changed".into()));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_an_etag_only_an_unseen_body_is_begun_anew() {
+        let whole = body(2 * limits::CHUNK_BYTES);
+        let unseen = Reply::announcing(whole.len(), 200, "", &whole[..100]).then_close();
+        let outcome = fetch_scripted([unseen, Reply::new(200, "", &whole)], &QUICK).await;
+        assert!(outcome.read == Some((whole.clone(), Ok(()))));
+        assert!(!outcome.requests[1].contains("range:"), "{}", outcome.requests[1]);
+
+        let seen = Reply::announcing(whole.len(), 200, "", &whole[..limits::CHUNK_BYTES]).then_close();
+        let outcome = fetch_scripted([seen], &QUICK).await;
+        assert_eq!(outcome.read.unwrap().1, Err("network".into()));
+    }
+
+    #[tokio::test]
+    async fn what_will_not_get_better_is_not_tried_again() {
+        for (status, cause) in [(403, "denied"), (404, "gone"), (301, "wrong-region")] {
+            let outcome = fetch_scripted([Reply::new(status, "", b"")], &QUICK).await;
+            assert_eq!((outcome.fetched.unwrap_err().cause, outcome.read), (cause, None));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_may_ask_for_a_short_wait_but_not_for_a_long_one() {
+        let slow = |wait: &str| Reply::new(503, &format!("Retry-After: {wait}\r\n"), b"");
+        let outcome = fetch_scripted([slow("0"), slow("0"), Reply::new(200, V1, b"x")], &QUICK).await;
+        assert!(outcome.fetched.is_ok());
+        let fault = fetch_scripted([slow("100")], &QUICK).await.fetched.unwrap_err();
+        assert_eq!((fault.cause, fault.retry_after), ("slow-down", Some(Duration::from_secs(100))));
+    }
+
+    #[tokio::test]
+    async fn a_trickle_does_not_hold_a_slot_for_ever() {
+        let trickle = Patience { window: Duration::ZERO, ..QUICK };
+        let begin = Reply::announcing(10_000, 200, "", &body(10)).then_hang();
+        let script = vec![begin; QUICK.tries as usize];
+        assert_eq!(fetch_scripted(script, &trickle).await.fetched.unwrap_err().cause, "slow");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_no_stall() {
+        let whole = body(40 * limits::CHUNK_BYTES);
+        let server = Server::start([Reply::new(200, V1, &whole)]).await;
+        let (sender, readers) = mpsc::channel::<BodyReader>();
+        let reading = thread::spawn(move || {
+            let mut reader = readers.recv().unwrap();
+            thread::sleep(3 * TIMEOUTS.stall); // this is what is tested: nothing may come of it
+            let mut bytes = Vec::new();
+            while let Some(chunk) = reader.next().unwrap() {
+                bytes.extend_from_slice(chunk);
+            }
+            bytes
+        });
+        let hand_over = |reader| sender.send(reader).unwrap();
+        fetch(&at(server.address), "k", &mut Slot::new(), hand_over).await.unwrap();
+        assert!(reading.join().unwrap() == whole);
+        assert_eq!(server.requests().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_lets_go_ends_the_fetch() {
+        let server = Server::start([Reply::new(200, V1, &body(40 * limits::CHUNK_BYTES))]).await;
+        let mut slot = Slot::new();
+        fetch(&at(server.address), "k", &mut slot, drop).await.unwrap();
+    }
+}
