@@ -52,7 +52,9 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
     let outputs = http_output("siem", &receiver.url()) + &file_output("archive", &archive);
     let mut setup = Setup::new(&server, &bucket.name, outputs);
     setup.source += "exclude = ['\"eventName\":\"Describe']\n";
-    setup.rules = "[[source.rule]]\nfield = \"userIdentity.type\"\nregex = \"^AWSService$\"\naction = \"drop\"\n".into();
+    setup.rules =
+        "[[source.rule]]\nfield = \"userIdentity.type\"\nregex = \"^AWSService$\"\naction = \"drop\"\n"
+            .into();
     home.configure(&setup);
 
     let mut later = bucket.late().peekable();
@@ -94,7 +96,7 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
         started.elapsed(),
         truth.objects,
         truth.kept,
-        received.lines() - truth.kept,
+        received.lines().saturating_sub(truth.kept),
         received.unanswered.values().sum::<u64>(),
         stats.faults(),
         received.faults(),
@@ -109,10 +111,13 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
     let mut archived: HashMap<Bytes, u64> = HashMap::new();
     written.into_iter().for_each(|line| *archived.entry(line).or_default() += 1);
     for (name, arrived) in [("siem", &received.acknowledged), ("archive", &archived)] {
-        let lost = expected.iter().filter(|&(line, &times)| arrived.get(line).copied().unwrap_or(0) < times).count();
+        let lost =
+            expected.iter().filter(|&(line, &times)| arrived.get(line).copied().unwrap_or(0) < times).count();
         assert_eq!(lost, 0, "records that never arrived at {name}");
     }
-    for (name, arrived) in [("siem", &received.acknowledged), ("siem", &received.unanswered), ("archive", &archived)] {
+    for (name, arrived) in
+        [("siem", &received.acknowledged), ("siem", &received.unanswered), ("archive", &archived)]
+    {
         let invented = arrived.keys().find(|&line| !expected.contains_key(line));
         assert!(invented.is_none(), "{name} got what no object holds: {invented:?}");
     }

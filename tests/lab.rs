@@ -46,7 +46,12 @@ fn sizes_are_those_of_real_buckets() {
     let bytes: Vec<usize> = ordinary.iter().flat_map(|o| o.records.iter().map(Bytes::len)).collect();
     let bodies: Vec<usize> = ordinary.iter().map(|o| o.body.len()).collect();
     let of = |sizes: &Vec<usize>| [50, 90, 99].map(|p| percentile(sizes.clone(), p));
-    println!("records per object {:?}, record bytes {:?}, body bytes {:?}", of(&counts), of(&bytes), of(&bodies));
+    println!(
+        "records per object {:?}, record bytes {:?}, body bytes {:?}",
+        of(&counts),
+        of(&bytes),
+        of(&bodies)
+    );
     assert!((4..=6).contains(&of(&counts)[0]) && (38..=55).contains(&of(&counts)[1]));
     assert!((820..=1560).contains(&of(&bytes)[0]) && (1900..=2900).contains(&of(&bytes)[2]));
     assert!((841..=1700).contains(&of(&bodies)[0]));
@@ -64,7 +69,17 @@ fn every_record_is_json_with_an_event_id_of_its_own() {
         }
     }
     let all: Vec<&Bytes> = bucket.objects.iter().flat_map(|o| &o.records).collect();
-    for oddity in [r"\u003d", "E9,", "ü", "佐藤", r#"\\svc"#, r#"\""#, "\"errorCode\"", "AWSService", "\"readOnly\":true"] {
+    for oddity in [
+        r"\u003d",
+        "E9,",
+        "ü",
+        "佐藤",
+        r#"\\svc"#,
+        r#"\""#,
+        "\"errorCode\"",
+        "AWSService",
+        "\"readOnly\":true",
+    ] {
         assert!(all.iter().any(|r| String::from_utf8_lossy(r).contains(oddity)), "{oddity} occurs");
     }
 }
@@ -74,7 +89,8 @@ fn bodies_inflate_to_their_records() {
     let bucket = Bucket::generate(&plan());
     for object in bucket.objects.iter().filter(|o| o.what == "ordinary") {
         assert_eq!(object.body[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0]);
-        let json = miniz_oxide::inflate::decompress_to_vec(&object.body[10..object.body.len() - 8]).expect("DEFLATE");
+        let json = miniz_oxide::inflate::decompress_to_vec(&object.body[10..object.body.len() - 8])
+            .expect("DEFLATE");
         let expected = [b"{\"Records\":[", &object.records.join(&b","[..])[..], b"]}"].concat();
         assert!(json == expected, "{}", object.key);
     }
@@ -115,14 +131,17 @@ fn listings_come_in_pages_and_roll_up_prefixes() {
         assert_eq!(status, 200);
         String::from_utf8(body).expect("UTF-8")
     };
-    let mut wanted: Vec<&str> = bucket.early().map(|o| o.key.as_str()).filter(|k| k.starts_with("AWSLogs/")).collect();
+    let mut wanted: Vec<&str> =
+        bucket.early().map(|o| o.key.as_str()).filter(|k| k.starts_with("AWSLogs/")).collect();
     wanted.sort_unstable();
     let (mut seen, mut token) = (Vec::new(), String::new());
     loop {
         let xml = list(&format!("prefix=AWSLogs%2F&max-keys=7{token}"));
         seen.extend(tag(&xml, "Key").into_iter().map(str::to_owned));
         match tag(&xml, "NextContinuationToken").first() {
-            Some(next) => token = format!("&continuation-token={}", next.replace('+', "%2B").replace('=', "%3D")),
+            Some(next) => {
+                token = format!("&continuation-token={}", next.replace('+', "%2B").replace('=', "%3D"))
+            }
             None => break,
         }
     }
@@ -136,15 +155,23 @@ fn listings_come_in_pages_and_roll_up_prefixes() {
     assert_eq!((tag(&xml, "CommonPrefixes").len(), tag(&xml, "IsTruncated")[0]), (1, "false"));
 
     let after = wanted[wanted.len() - 3];
-    assert_eq!(tag(&list(&format!("prefix=AWSLogs/&start-after={after}")), "Key"), wanted[wanted.len() - 2..]);
+    assert_eq!(
+        tag(&list(&format!("prefix=AWSLogs/&start-after={after}")), "Key"),
+        wanted[wanted.len() - 2..]
+    );
 }
 
 #[test]
 fn keys_are_encoded_as_s3_encodes_them() {
     let bucket = Bucket::generate(&Plan { prefix: "lögs a+b/%41/", objects: 5, duplicates: 0, ..plan() });
     let server = S3Server::start(&bucket, Faults::default());
-    let (_, _, xml) =
-        request(server.port(), "GET", &format!("/{}?list-type=2&encoding-type=url&max-keys=1", bucket.name), "", "");
+    let (_, _, xml) = request(
+        server.port(),
+        "GET",
+        &format!("/{}?list-type=2&encoding-type=url&max-keys=1", bucket.name),
+        "",
+        "",
+    );
     let xml = String::from_utf8(xml).expect("UTF-8");
     assert!(tag(&xml, "Key")[0].starts_with("l%C3%B6gs+a%2Bb/%2541/"), "{xml}");
     let object = bucket.early().find(|o| o.key.ends_with(".json.gz")).expect("an object");
@@ -165,14 +192,19 @@ fn objects_come_whole_in_ranges_or_not() {
     let matching = format!("range: bytes=100-\r\nif-match: {etag}\r\n");
     let (status, head, body) = request(server.port(), "GET", &target, &matching, "");
     assert_eq!((status, &body[..]), (206, &object.body[100..]));
-    assert!(head.contains(&format!("content-range: bytes 100-{}/{}", object.body.len() - 1, object.body.len())));
+    assert!(head.contains(&format!(
+        "content-range: bytes 100-{}/{}",
+        object.body.len() - 1,
+        object.body.len()
+    )));
     assert_eq!(request(server.port(), "GET", &target, "if-match: \"other\"\r\n", "").0, 412);
     assert_eq!(request(server.port(), "GET", &target, "range: bytes=99999999-\r\n", "").0, 416);
     assert_eq!(request(server.port(), "GET", "/acme-cloudtrail/none", "", "").0, 404);
     assert_eq!(request(server.port(), "GET", "/elsewhere/none", "", "").0, 404);
     let at_home = format!("/{}", object.key);
     let mut stream = TcpStream::connect(("127.0.0.1", server.port())).expect("a connection");
-    let unsigned = format!("GET {at_home} HTTP/1.1\r\nhost: acme-cloudtrail.localhost\r\nconnection: close\r\n\r\n");
+    let unsigned =
+        format!("GET {at_home} HTTP/1.1\r\nhost: acme-cloudtrail.localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(unsigned.as_bytes()).expect("the request is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");

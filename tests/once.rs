@@ -60,8 +60,11 @@ fn plan(seed: u64) -> Plan {
 /// The output is made of the readable records of each object, together and in order, each object once.
 #[track_caller]
 fn assert_whole_objects<'a>(written: &[Bytes], objects: impl IntoIterator<Item = &'a Object>) {
-    let mut blocks: Vec<Vec<Bytes>> =
-        objects.into_iter().map(|o| o.readable().map(|r| line_of(r)).collect()).filter(|b: &Vec<_>| !b.is_empty()).collect();
+    let mut blocks: Vec<Vec<Bytes>> = objects
+        .into_iter()
+        .map(|o| o.readable().map(|r| line_of(r)).collect())
+        .filter(|b: &Vec<_>| !b.is_empty())
+        .collect();
     // Duplicates begin alike: the longer block is tried first.
     blocks.sort_by_key(Vec::len);
     let mut by_first: HashMap<Bytes, Vec<Vec<Bytes>>> = HashMap::new();
@@ -72,7 +75,8 @@ fn assert_whole_objects<'a>(written: &[Bytes], objects: impl IntoIterator<Item =
             panic!("line {at} does not begin an object: {}", String::from_utf8_lossy(&written[at]))
         });
         let found = candidates.iter().rposition(|block| written[at..].starts_with(block));
-        let block = candidates.remove(found.unwrap_or_else(|| panic!("the object at line {at} is not whole")));
+        let block =
+            candidates.remove(found.unwrap_or_else(|| panic!("the object at line {at} is not whole")));
         at += block.len();
     }
     let missing = by_first.values().flatten().count();
@@ -83,7 +87,10 @@ fn assert_whole_objects<'a>(written: &[Bytes], objects: impl IntoIterator<Item =
 fn assert_books(end: &common::agent::Finished, truth: &Truth) {
     let books = end.books();
     assert_eq!(books.faults(truth), Vec::<String>::new(), "{books:#?}");
-    assert!(books.outputs.iter().all(|o| o.delivered == truth.kept && o.rejected + o.waiting == 0), "{books:#?}");
+    assert!(
+        books.outputs.iter().all(|o| o.delivered == truth.kept && o.rejected + o.waiting == 0),
+        "{books:#?}"
+    );
 }
 
 #[track_caller]
@@ -152,7 +159,8 @@ fn files_below(folder: &Path) -> Vec<Vec<u8>> {
 
 #[test]
 fn keys_may_have_blanks_signs_and_umlauts_and_an_organisation() {
-    let bench = Bench::new(&Plan { prefix: "lögs a+b %41/", organisation: "o-abc123def4/", objects: 12, ..plan(4) });
+    let bench =
+        Bench::new(&Plan { prefix: "lögs a+b %41/", organisation: "o-abc123def4/", objects: 12, ..plan(4) });
     assert_books(&bench.home.once().expect_code(0), &truth(&bench.bucket.objects, &nothing));
     assert_whole_objects(&bench.written(), &bench.bucket.objects);
     assert_well_behaved(&bench.server);
@@ -225,7 +233,9 @@ action = "drop"
     let dropped = |record: &[u8]| {
         let has = |text: &str| memchr::memmem::find(record, text.as_bytes()).is_some();
         !has(r#""eventName":"AssumeRole""#)
-            && (has(r#""userIdentity":{"type":"AWSService""#) || has(r#""readOnly":true"#) || has("\"eventName\":\"Describe"))
+            && (has(r#""userIdentity":{"type":"AWSService""#)
+                || has(r#""readOnly":true"#)
+                || has("\"eventName\":\"Describe"))
     };
     let truth = truth(&bench.bucket.objects, &dropped);
     assert!(truth.dropped > 0 && truth.kept > 0);
@@ -247,7 +257,8 @@ fn a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record() {
     let disliked = bench.bucket.objects[20].records[0].clone();
     let at = memchr::memmem::find(&disliked, b"\"eventID\":").expect("an eventID");
     let poison: &'static [u8] = disliked[at..at + 48].to_vec().leak();
-    let receiver = Receiver::start(Moods { max_bytes: Some(40_000), poison: Some(poison), ..Moods::default() });
+    let receiver =
+        Receiver::start(Moods { max_bytes: Some(40_000), poison: Some(poison), ..Moods::default() });
     bench.setup.outputs = http_output("siem", &receiver.url());
     bench.home.configure(&bench.setup);
     let truth = truth(&bench.bucket.objects, &nothing);
@@ -261,7 +272,10 @@ fn a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record() {
     assert!(wanted.keys().all(|line| received.acknowledged.contains_key(line)), "all others arrived");
     assert!(received.injected["413"] > 0 && received.injected["400"] > 0);
     let kept = files_below(&bench.home.state_dir().join("quarantine"));
-    assert!(kept.iter().any(|file| memchr::memmem::find(file, &disliked).is_some()), "the refused record is kept");
+    assert!(
+        kept.iter().any(|file| memchr::memmem::find(file, &disliked).is_some()),
+        "the refused record is kept"
+    );
 }
 
 /// elastic/beats#39065: an object that failed once was later skipped.
@@ -303,6 +317,16 @@ fn an_unknown_access_key_ends_with_77_and_the_secret_is_not_shown() {
 }
 
 #[test]
+fn an_object_that_is_deleted_before_its_fetch_holds_nothing_up() {
+    let bench = Bench::new(&Plan { duplicates: 0, ..plan(19) });
+    let gone = bench.log_objects().next().expect("an object").key.clone();
+    bench.server.vanish(&gone);
+    let left: Vec<&Object> = bench.log_objects().filter(|o| o.key != gone).collect();
+    assert_books(&bench.home.once().expect_code(0), &truth(left.iter().copied(), &nothing));
+    assert_whole_objects(&bench.written(), left.iter().copied());
+}
+
+#[test]
 fn an_output_that_is_down_ends_with_75_and_gets_everything_later() {
     let mut bench = Bench::new(&plan(13));
     let receiver = Receiver::start(Moods { down: true, ..Moods::default() });
@@ -320,7 +344,9 @@ fn an_output_that_is_down_ends_with_75_and_gets_everything_later() {
     assert_books(&bench.home.once().expect_code(0), &truth);
     assert_eq!(bench.server.stats().get_count(), gets, "it came from the spool");
     let wanted = expected(&bench.bucket.objects, &nothing);
-    assert!(receiver.received().acknowledged.into_iter().collect::<std::collections::BTreeMap<_, _>>() == wanted);
+    assert!(
+        receiver.received().acknowledged.into_iter().collect::<std::collections::BTreeMap<_, _>>() == wanted
+    );
 }
 
 #[test]
@@ -335,7 +361,9 @@ fn faults_of_the_configuration_are_told_all_at_once_with_78() {
     let bench = Bench::new(&Plan { objects: 1, duplicates: 0, ..plan(15) });
     let path = bench.home.path("trailspool.toml");
     let text = std::fs::read_to_string(&path).expect("the configuration");
-    let broken = text.replace("start = \"all\"", "start = \"yesteryear\"").replace("region = \"us-east-1\"", "regoin = \"x\"");
+    let broken = text
+        .replace("start = \"all\"", "start = \"yesteryear\"")
+        .replace("region = \"us-east-1\"", "regoin = \"x\"");
     bench.home.write_config(&broken);
     let end = bench.home.once().expect_code(78);
     for (word, line) in [("yesteryear", "start ="), ("regoin", "regoin =")] {
@@ -374,7 +402,10 @@ fn sighup_takes_up_a_good_configuration_and_refuses_a_broken_one() {
     run.signal(Signal::SIGHUP);
     run.until("the broken configuration is refused", |run| run.log()[before..].contains("nonsense"));
 
-    let setup = Setup { name: "second".into(), ..Setup::new(&other_server, &other.name, bench.setup.outputs.clone()) };
+    let setup = Setup {
+        name: "second".into(),
+        ..Setup::new(&other_server, &other.name, bench.setup.outputs.clone())
+    };
     bench.home.configure(&setup);
     run.signal(Signal::SIGHUP);
     run.until("the second bucket is collected", |_| bench.written().len() == first + second);

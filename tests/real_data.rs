@@ -97,7 +97,8 @@ fn object(number: usize, path: &Path) -> Option<Object> {
 fn inflate(content: &[u8]) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), content).expect("its content");
-    let output = Command::new("gzip").arg("-dc").stdin(file.reopen().expect("the file")).output().expect("gzip runs");
+    let output =
+        Command::new("gzip").arg("-dc").stdin(file.reopen().expect("the file")).output().expect("gzip runs");
     assert!(output.status.success(), "gzip: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }

@@ -229,7 +229,11 @@ impl Run {
             if let Some(status) = self.ended() {
                 return self.finish(status);
             }
-            assert!(Instant::now() < until, "the agent did not end within {at_most:?}; its log:\n{}", self.log());
+            assert!(
+                Instant::now() < until,
+                "the agent did not end within {at_most:?}; its log:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -345,14 +349,25 @@ impl Books {
             let bad = || format!("not a line of the books: {line}");
             let (head, counts) = line.split_once(": ").ok_or_else(bad)?;
             let (kind, name) = head.split_once(' ').ok_or_else(bad)?;
-            let numbers: Vec<u64> = counts.split(' ').filter_map(|w| w.trim_end_matches(';').parse().ok()).collect();
-            let words: String = counts.split(' ').filter(|w| w.trim_end_matches(';').parse::<u64>().is_err()).collect();
+            let numbers: Vec<u64> =
+                counts.split(' ').filter_map(|w| w.trim_end_matches(';').parse().ok()).collect();
+            let words: String =
+                counts.split(' ').filter(|w| w.trim_end_matches(';').parse::<u64>().is_err()).collect();
             let name = name.to_owned();
             match (kind, words.as_str(), numbers.as_slice()) {
                 (
                     "source",
                     "objectscollectedquarantinedrecords=kept+dropped+duplicate+quarantined",
-                    &[objects, collected, quarantined_objects, records, kept, dropped, duplicate, quarantined],
+                    &[
+                        objects,
+                        collected,
+                        quarantined_objects,
+                        records,
+                        kept,
+                        dropped,
+                        duplicate,
+                        quarantined,
+                    ],
                 ) => books.sources.push(SourceBooks {
                     name,
                     objects,

@@ -259,7 +259,15 @@ impl Object {
     /// An object that is no log.
     fn neighbour(key: String, what: &'static str) -> Object {
         let body = gzip(b"{\"neighbour\":true}").into();
-        Object { key, body, records: Vec::new(), overlong: Vec::new(), fate: Fate::Ignored, late: false, what }
+        Object {
+            key,
+            body,
+            records: Vec::new(),
+            overlong: Vec::new(),
+            fate: Fate::Ignored,
+            late: false,
+            what,
+        }
     }
 
     /// Breaks the object.
@@ -294,7 +302,8 @@ impl Object {
 /// A day whose objects every pass lists, whenever the test runs.
 #[allow(clippy::disallowed_methods, reason = "the agent under test has the real clock, too")]
 pub fn yesterday() -> Date {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
     (time::OffsetDateTime::UNIX_EPOCH + since).date() - Duration::DAY
 }
 
@@ -356,7 +365,8 @@ fn suffix(rng: &mut Rng, key: &mut String) {
 
 /// From the distribution of real objects, by the inverse of its distribution function.
 fn records_per_object(rng: &mut Rng) -> usize {
-    const POINTS: [(f64, f64); 6] = [(0.0, 1.0), (0.25, 2.0), (0.5, 5.0), (0.9, 45.0), (0.99, 139.0), (1.0, 884.0)];
+    const POINTS: [(f64, f64); 6] =
+        [(0.0, 1.0), (0.25, 2.0), (0.5, 5.0), (0.9, 45.0), (0.99, 139.0), (1.0, 884.0)];
     let p = rng.f64();
     let i = POINTS.windows(2).position(|w| p < w[1].0).unwrap_or(POINTS.len() - 2);
     let ((p0, n0), (p1, n1)) = (POINTS[i], POINTS[i + 1]);
@@ -429,7 +439,13 @@ fn rewritten(rng: &mut Rng, plan: &Plan, account: &str, region: &'static str) ->
     pretty.records = pretty
         .records
         .iter()
-        .map(|r| Bytes::from(String::from_utf8_lossy(r).replacen('{', "{\n      ", 1).replace(",\"event", ",\n      \"event")))
+        .map(|r| {
+            Bytes::from(
+                String::from_utf8_lossy(r)
+                    .replacen('{', "{\n      ", 1)
+                    .replace(",\"event", ",\n      \"event"),
+            )
+        })
         .collect();
     let mut json = "\u{feff}{\n  \"Records\" : [\n    ".as_bytes().to_vec();
     json.extend(pretty.records.join(&b",\n    "[..]));
@@ -469,6 +485,9 @@ fn neighbours(rng: &mut Rng, plan: &Plan, account: &str, region: &'static str) -
     let logs = format!("{}AWSLogs/{}{account}/", plan.prefix, plan.organisation);
     found.push(Object::neighbour(format!("{logs}CloudTrail/"), "folder marker"));
     found.push(Object::neighbour(format!("{logs}CloudTrail/{region}/README.txt"), "somebody's note"));
-    found.push(Object::neighbour(format!("{}access-logs/2026-02-03-10-11-12-ABCDEF", plan.prefix), "access log"));
+    found.push(Object::neighbour(
+        format!("{}access-logs/2026-02-03-10-11-12-ABCDEF", plan.prefix),
+        "access log",
+    ));
     found
 }

@@ -66,7 +66,10 @@ impl Body for Script {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 ready!(pause.as_mut().poll(cx));
@@ -134,7 +137,8 @@ where
         tokio::spawn(async move {
             // A second handle to the socket, to make its end a reset.
             let Ok(socket) = stream.into_std() else { return };
-            let (Ok(second), Ok(stream)) = (socket.try_clone(), tokio::net::TcpStream::from_std(socket)) else {
+            let (Ok(second), Ok(stream)) = (socket.try_clone(), tokio::net::TcpStream::from_std(socket))
+            else {
                 return;
             };
             let service = service_fn(|request| async {

@@ -184,7 +184,9 @@ impl State {
         }
         let lines = lines(body);
         if lines.is_empty() || !body.ends_with(b"\n") {
-            self.received.wrong.push(format!("a batch of {} bytes that does not end with a line", body.len()));
+            self.received
+                .wrong
+                .push(format!("a batch of {} bytes that does not end with a line", body.len()));
         }
         if self.chance("reset after reading", moods.reset_after_reading) {
             lines.into_iter().for_each(|line| *self.received.unanswered.entry(line).or_default() += 1);
@@ -216,5 +218,7 @@ fn plain(status: StatusCode, retry_after: Option<&'static str>) -> Reply {
 pub fn lines(text: &Bytes) -> Vec<Bytes> {
     let mut start = 0;
     let ends = memchr::memchr_iter(b'\n', text).chain((!text.ends_with(b"\n")).then_some(text.len()));
-    ends.map(|end| text.slice(std::mem::replace(&mut start, end + 1)..end)).filter(|line| !line.is_empty()).collect()
+    ends.map(|end| text.slice(std::mem::replace(&mut start, end + 1)..end))
+        .filter(|line| !line.is_empty())
+        .collect()
 }

@@ -166,7 +166,8 @@ fn uuid(rng: &mut Rng, out: &mut String) {
 
 fn address(rng: &mut Rng) -> String {
     match rng.u32(0..6) {
-        0 => ["cloudformation.amazonaws.com", "autoscaling.amazonaws.com", "AWS Internal"][rng.usize(..3)].into(),
+        0 => ["cloudformation.amazonaws.com", "autoscaling.amazonaws.com", "AWS Internal"][rng.usize(..3)]
+            .into(),
         1 => format!("2a05:d014:{:x}:{:x}::{:x}", rng.u16(..), rng.u16(..), rng.u16(..)),
         _ => format!("10.{}.{}.{}", rng.u8(..), rng.u8(..), rng.u8(..)),
     }
@@ -212,8 +213,17 @@ fn identity(rng: &mut Rng, account: &str) -> String {
 }
 
 /// In JSON text, so what must be escaped is: the last two are `Łukasz` written with an escape and plainly.
-const USERS: &[&str] =
-    &["jsmith", "deploy-bot", "m.müller", "backup", "O'Brien", "佐藤", "CORP\\\\svc-scan", "\\u0141ukasz", "Łukasz"];
+const USERS: &[&str] = &[
+    "jsmith",
+    "deploy-bot",
+    "m.müller",
+    "backup",
+    "O'Brien",
+    "佐藤",
+    "CORP\\\\svc-scan",
+    "\\u0141ukasz",
+    "Łukasz",
+];
 
 const AGENTS: &[&str] = &[
     "aws-cli/2.15.30 Python/3.11.8 Linux/6.1.0-18-amd64 exe/x86_64.debian.12 prompt/off command/ec2.describe-instances",
@@ -227,8 +237,14 @@ const AGENTS: &[&str] = &[
 ];
 
 const ERRORS: &[(&str, &str)] = &[
-    ("AccessDenied", "User: arn:aws:iam::<a>:user/x is not authorized to perform: s3:GetObject because no identity-based policy allows the s3:GetObject action"),
-    ("Client.UnauthorizedOperation", "You are not authorized to perform this operation. Encoded authorization failure message: <b160>"),
+    (
+        "AccessDenied",
+        "User: arn:aws:iam::<a>:user/x is not authorized to perform: s3:GetObject because no identity-based policy allows the s3:GetObject action",
+    ),
+    (
+        "Client.UnauthorizedOperation",
+        "You are not authorized to perform this operation. Encoded authorization failure message: <b160>",
+    ),
     ("ThrottlingException", "Rate exceeded"),
     ("NoSuchBucketPolicy", "The bucket policy does not exist"),
 ];

@@ -68,7 +68,8 @@ fn demo() -> Vec<String> {
     describe(&plan, &bucket);
 
     let latency = Duration::from_millis(2);
-    let server = S3Server::start(&bucket, Faults { latency, slow_down: 0.01, short_body: 0.005, ..Faults::default() });
+    let server =
+        S3Server::start(&bucket, Faults { latency, slow_down: 0.01, short_body: 0.005, ..Faults::default() });
     let home = Home::new();
     let mut setup = Setup::new(&server, &bucket.name, stdout_output("stdout"));
     setup.source += "exclude = ['\"eventName\":\"Describe']\n";
@@ -82,7 +83,9 @@ fn demo() -> Vec<String> {
     show_records(&first.0);
 
     let late = bucket.late().count();
-    println!("\nNow {late} objects appear whose labels are older than what was collected, as CloudTrail does.");
+    println!(
+        "\nNow {late} objects appear whose labels are older than what was collected, as CloudTrail does."
+    );
     bucket.late().for_each(|object| server.add(object));
     let before = server.stats().gets;
     println!("\nSecond pass");
@@ -103,11 +106,28 @@ fn describe(plan: &Plan, bucket: &Bucket) {
     let records: usize = logs().map(|o| o.records.len()).sum();
     let bytes: usize = logs().map(|o| o.body.len()).sum();
     println!("A bucket as CloudTrail fills it, on an S3 server inside this program (127.0.0.1):");
-    println!("  {:>6} log objects of {} accounts, {} regions and {} days", logs().count(), plan.accounts, plan.regions, plan.days);
+    println!(
+        "  {:>6} log objects of {} accounts, {} regions and {} days",
+        logs().count(),
+        plan.accounts,
+        plan.regions,
+        plan.days
+    );
     println!("  {records:>6} records in them, {:.1} MB compressed", bytes as f64 / 1e6);
-    println!("  {:>6} of the objects repeat the events of another one, as a second trail does", count(&|o| o.what.starts_with("duplicate")));
-    println!("  {:>6} appear late, {} is damaged, {} were rewritten by other tools", plan.late, plan.damaged, logs().filter(|o| !known(o)).count());
-    println!("  {:>6} objects beside them that are no logs: digests, flow logs, configuration history", count(&|o| o.fate == Fate::Ignored));
+    println!(
+        "  {:>6} of the objects repeat the events of another one, as a second trail does",
+        count(&|o| o.what.starts_with("duplicate"))
+    );
+    println!(
+        "  {:>6} appear late, {} is damaged, {} were rewritten by other tools",
+        plan.late,
+        plan.damaged,
+        logs().filter(|o| !known(o)).count()
+    );
+    println!(
+        "  {:>6} objects beside them that are no logs: digests, flow logs, configuration history",
+        count(&|o| o.fate == Fate::Ignored)
+    );
 }
 
 fn known(object: &Object) -> bool {
@@ -125,11 +145,19 @@ fn pass<'a>(
     let end = home.once();
     let written = lines(&Bytes::copy_from_slice(&end.stdout));
     let Stats { lists, .. } = server.stats();
-    let (gets, injected) = (server.stats().get_count() - before.get_count(), server.stats().faults() - before.faults());
+    let (gets, injected) =
+        (server.stats().get_count() - before.get_count(), server.stats().faults() - before.faults());
     println!("  {:>6} records forwarded, {:.1} MB", written.len(), end.stdout.len() as f64 / 1e6);
-    println!("  {gets:>6} objects fetched with {} listings; {injected} requests were made to fail and tried again", lists - before.lists);
+    println!(
+        "  {gets:>6} objects fetched with {} listings; {injected} requests were made to fail and tried again",
+        lists - before.lists
+    );
     let seconds = end.elapsed.as_secs_f64();
-    println!("  {seconds:>6.2} s, {:.0} records/s; peak memory {:.1} MiB", written.len() as f64 / seconds, end.peak_kib as f64 / 1024.0);
+    println!(
+        "  {seconds:>6.2} s, {:.0} records/s; peak memory {:.1} MiB",
+        written.len() as f64 / seconds,
+        end.peak_kib as f64 / 1024.0
+    );
     if end.code() != Some(0) {
         faults.push(format!("the agent ended with {}; its log:\n{}", end.status, end.stderr));
         return (written, end);
@@ -147,20 +175,27 @@ fn pass<'a>(
 fn show_books(books: &Books) {
     println!("  Its books, over all passes:");
     for b in &books.sources {
-        println!("    objects {} = collected {} + set aside {}", b.objects, b.collected, b.quarantined_objects);
+        println!(
+            "    objects {} = collected {} + set aside {}",
+            b.objects, b.collected, b.quarantined_objects
+        );
         println!(
             "    records {} = kept {} + dropped {} + duplicate {} + set aside {}",
             b.records, b.kept, b.dropped, b.duplicate, b.quarantined
         );
     }
     for b in &books.outputs {
-        println!("    kept {} = delivered {} + rejected {} + waiting {}", b.kept, b.delivered, b.rejected, b.waiting);
+        println!(
+            "    kept {} = delivered {} + rejected {} + waiting {}",
+            b.kept, b.delivered, b.rejected, b.waiting
+        );
     }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the width of the terminal, for the display alone")]
 fn show_records(written: &[Bytes]) {
-    let width = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(100usize).clamp(40, 200);
+    let width =
+        std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(100usize).clamp(40, 200);
     println!("  Some of the records, byte for byte as CloudTrail wrote them (shortened here):");
     for line in written.iter().step_by((written.len() / 4).max(1)).take(4) {
         let text: String = String::from_utf8_lossy(line).chars().take(width - 6).collect();
@@ -190,10 +225,13 @@ fn compare(bucket: &Bucket, server: &S3Server, written: Vec<Bytes>, faults: &mut
     written.into_iter().for_each(|line| *arrived.entry(line).or_default() += 1);
     let wanted = expected(&bucket.objects, &dropped);
     let lost = wanted.iter().filter(|&(line, times)| arrived.get(line).is_none_or(|n| n < times)).count();
-    let repeated = wanted.iter().filter(|&(line, times)| arrived.get(line).is_some_and(|n| n > times)).count();
+    let repeated =
+        wanted.iter().filter(|&(line, times)| arrived.get(line).is_some_and(|n| n > times)).count();
     let invented = arrived.keys().filter(|&line| !wanted.contains_key(line)).count();
     println!("\nCompared byte for byte with what was put into the bucket:");
-    println!("  {lost} records lost, {repeated} forwarded more often than they stand there, {invented} invented");
+    println!(
+        "  {lost} records lost, {repeated} forwarded more often than they stand there, {invented} invented"
+    );
     for (count, what) in [(lost, "lost"), (repeated, "repeated without a crash"), (invented, "invented")] {
         if count > 0 {
             faults.push(format!("{count} records were {what}"));
