@@ -33,3 +33,10 @@ pub mod config;
 pub mod error;
 pub mod limits;
 pub mod record;
+
+// The tests' disk is written against the public names, so that unit tests and integration tests share it.
+#[cfg(test)]
+extern crate self as trailspool;
+#[cfg(test)]
+#[path = "../tests/common/fault_disk.rs"]
+mod fault_disk;

@@ -31,6 +31,11 @@ pub const LIST_PAGE_BYTES: u64 = 8 * 1024 * 1024;
 pub const LISTED_KEYS: usize = 256;
 /// Bytes kept of an error answer's body.
 pub const ERROR_BODY_BYTES: usize = 8 * 1024;
+/// Bytes that one connection reads ahead, and the longest answer head. The buffer doubles when it grows, so up
+/// to twice as many are held. A TLS record is as long.
+pub const HTTP_READ_BYTES: usize = 16 * 1024;
+/// Elements inside elements in an XML answer. S3's own stay below 5.
+pub const XML_DEPTH: usize = 8;
 /// Objects in one group commit.
 pub const COMMIT_OBJECTS: usize = 1024;
 /// Bytes of one delivery batch, default.
@@ -65,6 +70,14 @@ pub const BATCH_BYTES_RANGE: (u64, u64) = (4 * 1024, 8 * 1024 * 1024);
 pub const BATCH_RECORDS_MAX: u64 = 100_000;
 /// Bytes of one line of the agent's own log: what a pipe takes in one piece (PIPE_BUF on Linux).
 pub const LOG_LINE_BYTES: usize = 4096;
+/// Runs of one source and day at which the ledger merges some. A look-up asks each of them; a merge reads as many at once.
+pub const LEDGER_RUNS: usize = 8;
+/// Runs that the ledger keeps open for look-ups.
+pub const LEDGER_OPEN_RUNS: usize = 16;
+/// Sources in the ledger's books, those that were removed from the configuration among them.
+pub const LEDGER_SOURCES: usize = 1024;
+/// Bytes in the name of a source or an output.
+pub const NAME_BYTES: usize = 64;
 
 const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 * 1024);
 const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
@@ -77,3 +90,5 @@ const _: () =
 const _: () = assert!(BATCH_BYTES_RANGE.0 <= BATCH_BYTES as u64 && BATCH_BYTES as u64 <= BATCH_BYTES_RANGE.1);
 const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
+const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
+const _: () = assert!(NAME_BYTES <= u8::MAX as usize);

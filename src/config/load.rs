@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::fault::{Faults, Report, quoted};
 use super::files::{self, absolute};
-use super::output::output;
+use super::output::{Taken, output};
 use super::source::source;
 use super::table::{Read, Table, choice, integer, string};
 use super::units::{bytes_text, size_within};
@@ -63,7 +63,17 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
         let message = error.message();
         readable &=
             !message.starts_with("unclosed") && !message.contains("recursion") && !report.heads_table(at);
-        report.syntax(at, message);
+        let bare =
+            message.starts_with("string values must be quoted") || message.starts_with("invalid float");
+        report.syntax(
+            at,
+            match error.span() {
+                Some(span) if bare && span.is_empty() => "a value is missing",
+                // "info" is told to be a broken "inf", an address to be a broken fraction.
+                _ if bare => "a value that is not a number, true or false must stand in quotes",
+                _ => message,
+            },
+        );
     }
     let config = if readable { config(Table::root(&report, document.get_ref()), env) } else { None };
     let warnings = report.finish(path)?;
@@ -86,8 +96,8 @@ fn config(mut root: Table<'_>, env: Env<'_>) -> Option<Config> {
     let mut names = BTreeSet::new();
     let sources: Vec<_> = tables.into_iter().map(|table| source(table, &mut names, env)).collect();
     let tables = root.tables("output", "output", "");
-    let mut names = BTreeSet::new();
-    let outputs: Vec<_> = tables.into_iter().map(|table| output(table, &mut names, env)).collect();
+    let mut taken = Taken::default();
+    let outputs: Vec<_> = tables.into_iter().map(|table| output(table, &mut taken, env)).collect();
     for proxy in ["HTTPS_PROXY", "https_proxy"] {
         if env(proxy).is_some_and(|value| !value.is_empty()) {
             root.report().warn(format!("{proxy} is set, but this version connects directly"));

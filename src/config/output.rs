@@ -1,6 +1,7 @@
 //! `[[output]]`.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::endpoint;
@@ -23,9 +24,16 @@ enum Kind {
     Later,
 }
 
+/// What earlier outputs took.
+#[derive(Default)]
+pub(super) struct Taken {
+    names: BTreeSet<Box<str>>,
+    places: BTreeSet<PathBuf>,
+}
+
 /// Reads one output. `None`: it has faults, and they are noted.
-pub(super) fn output(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: Env<'_>) -> Option<Output> {
-    let name = unique_name(&mut table, "output", names);
+pub(super) fn output(mut table: Table<'_>, taken: &mut Taken, env: Env<'_>) -> Option<Output> {
+    let name = unique_name(&mut table, "output", &mut taken.names);
     let kinds = [
         ("stdout", Kind::Stdout),
         ("file", Kind::File),
@@ -57,6 +65,16 @@ pub(super) fn output(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         Kind::File => file(&mut table),
         Kind::Http | Kind::Later => http(&mut table, env),
     };
+    let place = match &kind {
+        Some(OutputKind::Stdout) => Some((Path::new("/dev/stdout"), "kind")),
+        Some(OutputKind::File { path, .. }) => Some((path.as_path(), "path")),
+        _ => None,
+    };
+    if let Some((place, key)) = place
+        && !taken.places.insert(place.to_owned())
+    {
+        table.fault(key, "is where an earlier output writes: each needs a place of its own".to_owned());
+    }
     table.finish();
     Some(Output {
         name: name?,

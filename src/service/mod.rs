@@ -1,4 +1,16 @@
-//! The process: what runs, what it tells the operator and the service manager.
+//! The process: what runs, in which order it starts and stops, and what it says of itself.
+//!
+//! | file | what |
+//! |---|---|
+//! | `run` | the command `run`: configuration, lock, runtime, signals, exit code |
+//! | `agent` | one configuration at work: everything that is started for it and stopped with it |
+//! | `workers` | fetch workers: queue → GET → storekeeper |
+//! | `storekeeper` | the one thread that decodes, selects, spools, commits and reclaims |
+//! | `books` | the books of invariant 4, as they are printed |
+//! | `log`, `notify` | journald and systemd |
+//!
+//! Threads: one tokio current-thread runtime for the network, one storekeeper thread for everything that
+//! writes the spool, short-lived blocking hops for the outputs' reads.
 
 pub mod log;
 pub mod notify;

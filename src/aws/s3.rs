@@ -1,0 +1,318 @@
+//! S3 of one source: ListObjectsV2 and GetObject. Each request is signed anew with the time of the server, as
+//! far as it is known: a server that finds our clock wrong is asked once more with its own date.
+//!
+//! Bodies are handed on as they are: a `Content-Encoding` is left alone.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::Full;
+
+use super::fault::{Class, Fault, On, Operation, not_s3};
+use super::listing::{self, PageError};
+use super::sigv4::{Signer, encode_path, encode_query};
+use crate::{config, limits, net};
+
+const USER_AGENT: &str = concat!("trailspool/", env!("CARGO_PKG_VERSION"));
+
+/// One bucket, as one source reaches it. A clone shares connections and the learnt clock offset.
+#[derive(Debug, Clone)]
+pub struct S3(Arc<Bucket>);
+
+#[derive(Debug)]
+struct Bucket {
+    source: Box<str>,
+    name: Box<str>,
+    region: Box<str>,
+    /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
+    base: Box<str>,
+    endpoint: Box<str>,
+    signer: Signer,
+    client: net::Client,
+    /// Seconds that the server's clock is ahead of ours.
+    clock_ahead: AtomicI64,
+}
+
+/// What to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ListRequest<'a> {
+    /// Only keys that begin so. Raw, not URL-encoded, as everywhere.
+    pub prefix: &'a str,
+    /// Group by `/` after the prefix.
+    pub delimiter: bool,
+    /// Only keys after this one.
+    pub start_after: Option<&'a str>,
+    /// Where the page before ended.
+    pub continuation: Option<&'a str>,
+    /// Entries on the page; `None`: the server's 1,000.
+    pub max_keys: Option<u16>,
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed<'a> {
+    /// An object.
+    Key {
+        /// At most [`crate::limits::KEY_BYTES`] bytes.
+        key: &'a str,
+        /// Bytes.
+        size: u64,
+    },
+    /// A common prefix, up to and with the `/`.
+    Prefix(&'a str),
+    /// An entry that cannot be used, and why. To be counted and reported.
+    Bad(&'static str),
+}
+
+/// How a page ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListEnd {
+    /// Nothing comes after it.
+    Complete,
+    /// The next page begins here.
+    More {
+        /// For [`ListRequest::continuation`].
+        continuation: Box<str>,
+    },
+    /// The callback stopped it.
+    Stopped,
+}
+
+/// An object on its way.
+#[derive(Debug)]
+pub struct GetBody {
+    /// Length of the whole object in bytes, where the server said it.
+    pub len: Option<u64>,
+    /// For resuming; without one a broken body cannot be resumed.
+    pub etag: Option<Box<str>>,
+    /// The bytes, from the offset asked for.
+    pub body: net::Body,
+}
+
+impl S3 {
+    /// The bucket of a source, reached over `client` (made with the source's `ca_file`). A bucket with dots in
+    /// its name has no certificate of its own, and an IP address has no sub-domains: both get path style.
+    pub fn new(source: &config::Source, client: net::Client) -> S3 {
+        let config::Endpoint { tls, host, port, path_style } = &source.endpoint;
+        let scheme = if *tls { "https" } else { "http" };
+        let endpoint = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
+        let bucket = &*source.bucket;
+        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let base = if *path_style || is_address || (*tls && bucket.contains('.')) {
+            format!("{scheme}://{endpoint}/{}", encode_path(bucket))
+        } else {
+            format!("{scheme}://{bucket}.{endpoint}")
+        };
+        S3(Arc::new(Bucket {
+            source: source.name.clone(),
+            name: source.bucket.clone(),
+            region: source.region.clone(),
+            base: base.into(),
+            endpoint: endpoint.into(),
+            signer: Signer::new(&source.credentials, &source.region),
+            client,
+            clock_ahead: AtomicI64::new(0),
+        }))
+    }
+
+    /// One page of a listing. `visit` is called for each entry as it comes.
+    ///
+    /// # Errors
+    /// Entries visited before a fault are right, but the page is not whole.
+    pub async fn list(
+        &self,
+        request: &ListRequest<'_>,
+        visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<ListEnd, Fault> {
+        let on = self.0.on(Operation::List { prefix: request.prefix });
+        let answer = self.0.ask(&on, &self.0.list_uri(request), &HeaderMap::new()).await?;
+        let (head, body) = answer.into_parts();
+        if head.status != StatusCode::OK {
+            return Err(error_answer(&on, &head, body).await);
+        }
+        listing::read(body, visit).await.map_err(|error| match error {
+            PageError::Net(error) => Fault::of_net(&on, &error),
+            PageError::Error(document) => Fault::of_document(&on, head.status, &head.headers, &document),
+            PageError::Html => not_s3(&on, head.status),
+            PageError::NotAListing => Fault::bad_answer(&on, "the answer is XML, but no listing"),
+            PageError::NotXml(why) => {
+                Fault::bad_answer(&on, &format!("the answer is not well-formed XML ({why})"))
+            }
+            PageError::Cut => Fault::bad_answer(&on, "the answer is empty or cut off"),
+            PageError::TooLong => Fault::bad_answer(&on, "the answer is longer than a listing can be"),
+            PageError::NoContinuation => {
+                Fault::bad_answer(&on, "more is promised, but not how to ask for it")
+            }
+            PageError::LateEncoding => {
+                Fault::bad_answer(&on, "it is said only after the keys that they are URL-encoded")
+            }
+        })
+    }
+
+    /// Begins to read an object; `resume`: from this byte, if its ETag is still this one.
+    ///
+    /// # Errors
+    /// [`Class::Restart`] when a resumed object is another one now, or cannot be resumed.
+    pub async fn get(&self, key: &str, resume: Option<(u64, &str)>) -> Result<GetBody, Fault> {
+        let on = self.0.on(Operation::Get { key });
+        let mut headers = HeaderMap::new();
+        if let Some((offset, etag)) = resume {
+            headers
+                .insert(header::RANGE, format!("bytes={offset}-").parse().map_err(|_| cannot_resume(&on))?);
+            headers.insert(header::IF_MATCH, etag.parse().map_err(|_| cannot_resume(&on))?);
+        }
+        let answer = self.0.ask(&on, &format!("{}/{}", self.0.base, encode_path(key)), &headers).await?;
+        let (head, body) = answer.into_parts();
+        match (head.status, resume) {
+            (StatusCode::OK, None) if is_web_page(&head.headers) => Err(not_s3(&on, head.status)),
+            (StatusCode::OK, None) => Ok(GetBody { len: body.remaining(), etag: etag(&head.headers), body }),
+            (StatusCode::PARTIAL_CONTENT, Some((offset, version))) => {
+                let etag = etag(&head.headers);
+                if etag.as_deref().is_some_and(|etag| etag != version) {
+                    return Err(changed(&on)); // there are servers that ignore If-Match
+                }
+                match content_range(&head.headers) {
+                    Some((first, len)) if first == offset => Ok(GetBody { len, etag, body }),
+                    _ => Err(cannot_resume(&on)),
+                }
+            }
+            (StatusCode::OK, Some(_)) => Err(cannot_resume(&on)),
+            _ => Err(error_answer(&on, &head, body).await),
+        }
+    }
+
+    /// For a fault in the body that [`S3::get`] began to read.
+    pub(crate) fn body_fault(&self, key: &str, error: &net::Error) -> Fault {
+        Fault::of_net(&self.0.on(Operation::Get { key }), error)
+    }
+
+    /// A body that has to be given up for another reason.
+    pub(crate) fn body_given_up(&self, key: &str, class: Class, cause: &'static str, why: &str) -> Fault {
+        Fault::new(class, cause, format!("{}: {why}", self.0.on(Operation::Get { key })))
+    }
+}
+
+impl Bucket {
+    fn on<'a>(&'a self, operation: Operation<'a>) -> On<'a> {
+        let Bucket { source, name, region, endpoint, .. } = self;
+        On { operation, source, bucket: name, region, endpoint }
+    }
+
+    fn list_uri(&self, request: &ListRequest<'_>) -> String {
+        let ListRequest { prefix, delimiter, start_after, continuation, max_keys } = request;
+        let mut uri = format!("{}/?list-type=2&prefix={}", self.base, encode_query(prefix));
+        let mut add = |name: &str, value: &str| {
+            let _ = write!(uri, "&{name}={}", encode_query(value)); // a String takes anything
+        };
+        if *delimiter {
+            add("delimiter", "/");
+        }
+        if let Some(key) = start_after {
+            add("start-after", key);
+        }
+        if let Some(token) = continuation {
+            add("continuation-token", token);
+        }
+        if let Some(keys) = max_keys {
+            add("max-keys", &keys.to_string());
+        }
+        uri
+    }
+
+    /// Sends a GET, once more with the server's date if our clock turns out wrong.
+    async fn ask(&self, on: &On<'_>, uri: &str, headers: &HeaderMap) -> Result<Response<net::Body>, Fault> {
+        let ahead = self.clock_ahead.load(Ordering::Relaxed);
+        let answer = self.send(on, uri, headers, ahead).await?;
+        if answer.status() != StatusCode::FORBIDDEN {
+            return Ok(answer);
+        }
+        let (head, body) = answer.into_parts();
+        let fault = error_answer(on, &head, body).await;
+        let Class::ClockSkew(theirs) = fault.class else { return Err(fault) };
+        let ahead = seconds(theirs) - seconds(now());
+        self.clock_ahead.store(ahead, Ordering::Relaxed);
+        self.send(on, uri, headers, ahead).await
+    }
+
+    async fn send(
+        &self,
+        on: &On<'_>,
+        uri: &str,
+        headers: &HeaderMap,
+        ahead: i64,
+    ) -> Result<Response<net::Body>, Fault> {
+        let unsendable = |why: &dyn std::fmt::Display| {
+            let advice = "check `bucket`, `endpoint`, `region` and the credentials";
+            Fault::new(Class::Config, "config", format!("{on}: the request cannot be made ({why}): {advice}"))
+        };
+        let mut request =
+            Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
+        let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+        let host = authority.parse().map_err(|error| unsendable(&error))?;
+        request.headers_mut().extend(headers.clone());
+        request.headers_mut().insert(header::HOST, host);
+        request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+        self.signer.sign(&mut request, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
+        self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
+    }
+}
+
+async fn error_answer(on: &On<'_>, head: &http::response::Parts, body: net::Body) -> Fault {
+    // A body that breaks off says less, but the status stands.
+    let body = body.read_at_most(limits::ERROR_BODY_BYTES).await.unwrap_or_default();
+    Fault::of_answer(on, head.status, &head.headers, &body)
+}
+
+fn cannot_resume(on: &On<'_>) -> Fault {
+    let why = "the server does not continue an object from the byte where it broke off; it is read anew";
+    Fault::new(Class::Restart, "bad-answer", format!("{on}: {why}"))
+}
+
+fn changed(on: &On<'_>) -> Fault {
+    let why = "the object was replaced while it was read; it is read anew";
+    Fault::new(Class::Restart, "changed", format!("{on}: {why}"))
+}
+
+fn etag(headers: &HeaderMap) -> Option<Box<str>> {
+    headers.get(header::ETAG)?.to_str().ok().map(Box::from)
+}
+
+/// First byte and length of the whole: `bytes 5-9/10`.
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (range, len) = range.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.trim().parse().ok()?, len.trim().parse().ok()))
+}
+
+/// A portal's page where an object should be: S3 always names its request.
+fn is_web_page(headers: &HeaderMap) -> bool {
+    let html =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    html && !headers.contains_key("x-amz-request-id")
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the shell that knows the time for the signatures")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn shift(time: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    shifted.unwrap_or(time)
+}
