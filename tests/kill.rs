@@ -96,7 +96,7 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
         started.elapsed(),
         truth.objects,
         truth.kept,
-        received.lines() - truth.kept,
+        received.lines().saturating_sub(truth.kept),
         received.unanswered.values().sum::<u64>(),
         stats.faults(),
         received.faults(),

@@ -317,6 +317,16 @@ fn an_unknown_access_key_ends_with_77_and_the_secret_is_not_shown() {
 }
 
 #[test]
+fn an_object_that_is_deleted_before_its_fetch_holds_nothing_up() {
+    let bench = Bench::new(&Plan { duplicates: 0, ..plan(19) });
+    let gone = bench.log_objects().next().expect("an object").key.clone();
+    bench.server.vanish(&gone);
+    let left: Vec<&Object> = bench.log_objects().filter(|o| o.key != gone).collect();
+    assert_books(&bench.home.once().expect_code(0), &truth(left.iter().copied(), &nothing));
+    assert_whole_objects(&bench.written(), left.iter().copied());
+}
+
+#[test]
 fn an_output_that_is_down_ends_with_75_and_gets_everything_later() {
     let mut bench = Bench::new(&plan(13));
     let receiver = Receiver::start(Moods { down: true, ..Moods::default() });

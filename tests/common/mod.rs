@@ -7,4 +7,5 @@ pub mod bucket;
 pub mod http_script;
 pub mod receiver;
 pub mod records;
+pub mod s3_listing;
 pub mod s3_server;

@@ -5,8 +5,6 @@
 //! verified, but every request must be signed with the configured access key for the configured region.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Write;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,10 +13,11 @@ use fastrand::Rng;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
 use super::bucket::{Bucket, Fate, Object};
 use super::http_script::{Reply, Script, Server, Step, serve};
+use super::s3_listing::{Query, etag, page, xml_escape};
 
 /// The access key that requests must be signed with.
 pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -110,6 +109,7 @@ struct State {
     bucket: String,
     objects: BTreeMap<String, Bytes>,
     never: BTreeSet<String>,
+    gone: BTreeSet<String>,
     faults: Faults,
     denied: Denied,
     rng: Rng,
@@ -123,6 +123,7 @@ impl S3Server {
             bucket: bucket.name.clone(),
             objects: BTreeMap::new(),
             never: BTreeSet::new(),
+            gone: BTreeSet::new(),
             rng: Rng::with_seed(faults.seed),
             faults,
             denied: Denied::Nothing,
@@ -156,6 +157,11 @@ impl S3Server {
         if object.fate == Fate::Ignored {
             state.never.insert(object.key.clone());
         }
+    }
+
+    /// Deletes an object between its listing and its fetch: it is listed, but a GET finds nothing.
+    pub fn vanish(&self, key: &str) {
+        self.lock().gone.insert(key.to_owned());
     }
 
     /// Changes the faults while running.
@@ -250,7 +256,7 @@ impl State {
         if let Some(reply) = self.fault_instead_of_answer() {
             return reply;
         }
-        let Some(body) = self.objects.get(key).cloned() else {
+        let Some(body) = self.objects.get(key).filter(|_| !self.gone.contains(key)).cloned() else {
             return error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.");
         };
         let tag = etag(&body);
@@ -331,6 +337,7 @@ impl State {
             );
         }
         let Some(xml) = self.listing(&query) else {
+        let Some(xml) = page(&self.bucket, &self.objects, &query) else {
             return self.refuse(
                 StatusCode::BAD_REQUEST,
                 "InvalidArgument",
@@ -513,10 +520,6 @@ fn error(status: StatusCode, code: &str, text: &str) -> Reply {
         .header("content-type", "application/xml")
         .header("x-amz-request-id", "4442587FB7D0A2F9");
     Reply::Answer(answer.body(Script::whole(xml)).expect("a valid answer"))
-}
-
-fn etag(body: &[u8]) -> String {
-    format!("\"{:08x}{:024x}\"", crc32fast::hash(body), body.len())
 }
 
 /// `bytes=A-B`, `bytes=A-`, `bytes=-N` as a half-open range; `None` when nothing of it is there.
