@@ -11,7 +11,8 @@
 //!   or zeros). A failed sync is Linux's mark-clean: what was pending stays visible, but each piece may be lost
 //!   for ever, even when a later sync returns `Ok`.
 //! * **Folders.** Names created, renamed and removed since the last sync_dir survive as a prefix, per folder: ext4, xfs,
-//!   btrfs and f2fs journal a folder's changes in order. A file whose bytes were synced and whose name was not may be
+//!   btrfs and f2fs journal a folder's changes in order. With [`Names::AnyOrder`] each survives on its own, which is all that
+//!   the trait promises: what removes a name because another one is there must have synced that one. A file whose bytes were synced and whose name was not may be
 //!   gone, and a name that survives may stand for a file whose bytes are lost.
 //! * **Handles** to one path share the file; a removed file stays readable through its handles, until the cut.
 //!
@@ -61,6 +62,15 @@ pub enum Cuts {
     Coarse,
 }
 
+/// Which of a folder's unsynced changes can survive without the ones before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// None: as on a file system with a journal.
+    InOrder,
+    /// Any.
+    AnyOrder,
+}
+
 /// An operation that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
@@ -106,6 +116,12 @@ impl FaultDisk {
     /// Sets how finely writes can be cut. A reboot keeps it.
     pub fn with_cuts(self, cuts: Cuts) -> FaultDisk {
         self.state().cuts = cuts;
+        self
+    }
+
+    /// Sets in which order names survive. A reboot keeps it.
+    pub fn with_names(self, names: Names) -> FaultDisk {
+        self.state().names = names;
         self
     }
 
@@ -190,11 +206,18 @@ impl FaultDisk {
             Survive::Nothing => Dice::Nothing,
             Survive::Everything => Dice::Everything,
         };
-        let mut new = State { cuts: old.cuts, capacity: old.capacity, ..State::default() };
+        let mut new = State { cuts: old.cuts, names: old.names, capacity: old.capacity, ..State::default() };
         for (name, dir) in &old.dirs {
             let mut names = dir.durable.clone();
-            for op in &dir.pending[..dice.prefix(dir.pending.len())] {
-                op.apply(&mut names);
+            let prefix = dice.prefix(dir.pending.len());
+            for (at, op) in dir.pending.iter().enumerate() {
+                let survives = match old.names {
+                    Names::InOrder => at < prefix,
+                    Names::AnyOrder => dice.prefix(1) == 1,
+                };
+                if survives {
+                    op.apply(&mut names);
+                }
             }
             for inode in names.values_mut() {
                 let bytes = old.inodes[*inode].survivor(&mut dice);
@@ -263,8 +286,12 @@ impl Disk for FaultDisk {
                 "a rename across folders is not modelled",
             ));
         }
-        state.find(from).ok_or_else(not_found)?;
-        state.dir(from)?.change(DirOp::Rename { from: name(from).to_owned(), to: name(to).to_owned() });
+        let inode = state.find(from).ok_or_else(not_found)?;
+        state.dir(from)?.change(DirOp::Rename {
+            from: name(from).to_owned(),
+            to: name(to).to_owned(),
+            inode,
+        });
         Ok(())
     }
 
@@ -376,6 +403,7 @@ struct State {
     dirs: BTreeMap<String, Dir>,
     inodes: Vec<Inode>,
     cuts: Cuts,
+    names: Names,
     steps: u64,
     fuse: Option<u64>,
     cut: bool,
@@ -391,6 +419,7 @@ impl Default for State {
             dirs: BTreeMap::from([(String::new(), Dir::default())]),
             inodes: Vec::new(),
             cuts: Cuts::EveryByte,
+            names: Names::InOrder,
             steps: 0,
             fuse: None,
             cut: false,
@@ -507,7 +536,7 @@ impl Dir {
 
 enum DirOp {
     Link { name: String, inode: usize },
-    Rename { from: String, to: String },
+    Rename { from: String, to: String, inode: usize },
     Remove { name: String },
 }
 
@@ -517,9 +546,9 @@ impl DirOp {
             DirOp::Link { name, inode } => {
                 names.insert(name.clone(), *inode);
             }
-            DirOp::Rename { from, to } => {
-                let inode = names.remove(from).expect("changes of a folder survive in order");
-                names.insert(to.clone(), inode);
+            DirOp::Rename { from, to, inode } => {
+                names.remove(from);
+                names.insert(to.clone(), *inode);
             }
             DirOp::Remove { name } => {
                 names.remove(name);
