@@ -1,1 +1,4 @@
-//! (to be written)
+//! From the spool to the receivers.
+
+pub mod batch;
+pub mod format;
