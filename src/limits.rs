@@ -41,6 +41,9 @@ pub const COMMIT_OBJECTS: usize = 1024;
 pub const BATCH_BYTES: usize = 512 * 1024;
 /// Records of one delivery batch, default.
 pub const BATCH_RECORDS: usize = 2000;
+/// Bytes of a delivered line that is kept, to find out later whether a receiver that refuses one record still takes
+/// another. Most records are shorter.
+pub const CONTROL_BYTES: usize = 4 * 1024;
 /// Entries that the ledger keeps in memory before it writes a sorted run. 16 bytes each.
 pub const LEDGER_MEMORY_ENTRIES: usize = 8192;
 

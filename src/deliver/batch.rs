@@ -8,12 +8,17 @@
 //! **When a refusal is believed.** A receiver that refuses a record may mean the record, or it may be the
 //! wrong receiver (wrong path, wrong format), which refuses everything. A record refused alone is set
 //! aside only if the receiver accepted *another* record after it had refused a request that held the bad
-//! one. Until then the record is a *suspect*, and the records behind it are tried. If none of them is
-//! accepted either, one record that the receiver accepted earlier is sent again (the *control*, a
-//! duplicate, [`Step::Probe`]); if it is refused too, or if this process has not seen one accepted yet, the
-//! batch ends in [`Step::Doubt`]: nothing is set aside, the cursor stays, the operator is told, and later
-//! the batch is read again ([`Batch::give_up`]), with more records to try each time. A lone bad record on a quiet source, before
-//! anything was accepted, therefore waits for one more record.
+//! one. Until then the record is a *suspect*, and the records behind it are tried. If [`PATIENCE`] of them
+//! are refused too, or there are no more, one record that the receiver accepted earlier is sent again (the
+//! *control*, a duplicate, [`Step::Probe`]). If that is refused as well, or if this process has not seen one
+//! accepted yet, the batch ends in [`Step::Doubt`]: nothing is set aside, the cursor stays, the operator is
+//! told, and later the batch is read again ([`Batch::give_up`]).
+//!
+//! **In doubt** an attempt sends the batch whole, for the receiver may have been put right. If it is refused,
+//! single records are tried that were not tried before, twice as many each time, then one a time. The first
+//! that is accepted is a control, and the isolation begins anew with it. So a wrong receiver sees few
+//! requests, and a run of bad records at the head of the spool is passed. What still waits for the operator
+//! is a batch of nothing but bad records (or a lone one) when nothing was accepted since the start.
 //!
 //! **Sizes.** A request that was too large teaches a limit, so that the next batches fit at once; the limit
 //! doubles again after [`GROW_AFTER`] accepted requests. A request that keeps breaking on the way (a slow
@@ -29,11 +34,11 @@ pub const GROW_AFTER: u32 = 64;
 pub const BROKEN_FLOOR: usize = 16 * 1024;
 /// Times one request breaks on the way before it is halved.
 const BROKEN_BEFORE_HALVING: u32 = 3;
-/// Suspects after which a batch stops trying further records; doubles with every [`Step::Doubt`].
+/// Suspects after which a batch stops trying further records.
 const PATIENCE: usize = 16;
-/// A batch read again after [`Step::Doubt`] has at least this many records, if there are as many: one more
-/// than a suspect.
-const DOUBT_RECORDS: usize = 2;
+/// A batch read in doubt has at least this many records, even where batches are of one, if they fit; two in any case:
+/// a suspect and another.
+const DOUBT_RECORDS: usize = 16;
 
 /// How the receiver answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +95,16 @@ pub struct Batch<C> {
     believed: usize,
     /// A record was accepted after the last refusal of a range.
     evidence: bool,
-    /// The control was refused.
+    /// The control was refused, or every record that this attempt was to try.
     doubted: bool,
+    /// Attempts that ended in doubt since something was accepted.
+    doubts: u32,
+    /// Records tried alone in these attempts.
+    tried: usize,
+    /// How many more are tried alone in this one.
+    canaries: usize,
     /// How often the current range broke on the way.
     broken: u32,
-    patience: usize,
     /// Records that [`Batch::settle`] has reported.
     settled: usize,
     /// Records set aside that `settle` has not reported.
@@ -122,8 +132,10 @@ impl<C: Copy> Batch<C> {
             believed: 0,
             evidence: false,
             doubted: false,
+            doubts: 0,
+            tried: 0,
+            canaries: 0,
             broken: 0,
-            patience: PATIENCE,
             settled: 0,
             aside: 0,
         }
@@ -138,6 +150,7 @@ impl<C: Copy> Batch<C> {
         self.believed = 0;
         self.evidence = false;
         self.doubted = false;
+        self.canaries = 0;
         self.broken = 0;
         self.settled = 0;
         self.aside = 0;
@@ -145,10 +158,12 @@ impl<C: Copy> Batch<C> {
 
     /// Whether one more record of `bytes` belongs into this batch.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let at_least = if self.patience > PATIENCE { DOUBT_RECORDS } else { 1 };
         let count = self.records.len();
-        count < at_least
-            || (count < self.max_records && self.bytes(0..count).end.saturating_add(bytes) <= self.limit.now)
+        let total = self.bytes(0..count).end.saturating_add(bytes);
+        match self.doubts {
+            0 => count == 0 || (count < self.max_records && total <= self.limit.now),
+            _ => count < 2 || (count < self.max_records.max(DOUBT_RECORDS) && total <= self.limit.max),
+        }
     }
 
     /// Adds a record of `bytes`; `after` is where the cursor stands behind it.
@@ -180,15 +195,27 @@ impl<C: Copy> Batch<C> {
         end_of(records.start)..end_of(records.end)
     }
 
+    /// Records refused alone and not set aside yet.
+    pub fn suspects(&self) -> usize {
+        self.suspects.len()
+    }
+
     /// What to do next. `control`: there is a record that the receiver accepted earlier.
     pub fn step(&self, control: bool) -> Step {
         if self.believed > 0 {
             return Step::SetAside(self.suspects[0]);
         }
+        if self.doubted {
+            return Step::Doubt;
+        }
+        if self.canaries > 0 {
+            let record = self.tried % self.records.len();
+            return Step::Send(record..record + 1);
+        }
         match self.bounds.last() {
-            Some(&bound) if self.suspects.len() < self.patience => Step::Send(self.next..bound),
+            Some(&bound) if self.suspects.len() < PATIENCE => Step::Send(self.next..bound),
             None if self.suspects.is_empty() => Step::Done,
-            _ if control && !self.doubted => Step::Probe,
+            _ if control => Step::Probe,
             _ => Step::Doubt,
         }
     }
@@ -199,11 +226,13 @@ impl<C: Copy> Batch<C> {
         let count = bound - self.next;
         let bytes = self.bytes(self.next..bound).len();
         match answer {
+            _ if self.canaries > 0 => self.canary(answer, bound),
             Answer::Accepted => {
                 self.settle_range(bound);
                 self.limit.accepted();
                 self.believe();
             }
+            Answer::TooLarge | Answer::Rejected if self.doubts > 0 => self.try_alone(),
             Answer::TooLarge | Answer::Rejected if count > 1 => {
                 if answer == Answer::TooLarge {
                     self.limit.too_large(bytes);
@@ -238,10 +267,10 @@ impl<C: Copy> Batch<C> {
         }
     }
 
-    /// Gives the batch up at [`Step::Doubt`]: the records are forgotten, the next attempt tries more of them.
+    /// Gives the batch up at [`Step::Doubt`]: the records are forgotten, the next attempt tries others.
     pub fn give_up(&mut self) {
         self.clear();
-        self.patience = self.patience.saturating_mul(2);
+        self.doubts = self.doubts.saturating_add(1);
     }
 
     /// The record named by [`Step::SetAside`] is durably set aside.
@@ -280,7 +309,40 @@ impl<C: Copy> Batch<C> {
     fn believe(&mut self) {
         self.evidence = true;
         self.believed = self.suspects.len();
-        self.patience = PATIENCE;
+        self.hope();
+    }
+
+    fn hope(&mut self) {
+        self.doubts = 0;
+        self.tried = 0;
+        self.canaries = 0;
+    }
+
+    /// In doubt, the batch was refused again.
+    fn try_alone(&mut self) {
+        let count = self.records.len();
+        let untried = count.saturating_sub(self.tried);
+        let most = PATIENCE.saturating_mul(1 << self.doubts.min(20));
+        self.canaries = untried.min(most).max(1);
+        self.doubted = count == 1;
+    }
+
+    /// A record tried alone was answered. If it was accepted it is sent once more, in its turn.
+    fn canary(&mut self, answer: Answer, bound: usize) {
+        match answer {
+            Answer::Accepted => {
+                self.hope();
+                if bound - self.next > 1 {
+                    self.halve(bound);
+                }
+            }
+            Answer::TooLarge | Answer::Rejected => {
+                self.tried += 1;
+                self.canaries -= 1;
+                self.doubted = self.canaries == 0;
+            }
+            Answer::Broken => {}
+        }
     }
 }
 
@@ -371,7 +433,7 @@ mod tests {
     }
 
     /// Delivers a whole stream; the cursor is the number of settled records. Gives up after a dozen doubts,
-    /// when patience is far beyond every batch.
+    /// when every record of every batch was tried alone.
     fn deliver(receiver: &mut Receiver, batch: &mut Batch<usize>) -> Delivery {
         let mut control = None;
         let mut done = Delivery { cursor: 0, aside: Vec::new(), doubts: 0, batches: 0, probes: 0 };
@@ -470,8 +532,33 @@ mod tests {
         assert_eq!(batch.step(false), Step::Doubt);
         assert!(wrong.requests <= 2 * PATIENCE + 10, "down one side, then {PATIENCE} records");
 
+        wrong.requests = 0;
         let done = deliver(&mut wrong, &mut Batch::new(1 << 20, 1000));
         assert_eq!((done.cursor, done.aside.len(), done.doubts), (0, 0, 12));
+        assert!(
+            wrong.requests <= 1000 + 2 * 12 + 2 * PATIENCE + 10,
+            "each record alone once: {}",
+            wrong.requests
+        );
+    }
+
+    #[test]
+    fn a_long_run_of_bad_records_at_the_head_is_passed() {
+        let bad: Vec<usize> = (0..700).collect();
+        let mut receiver = receiver(&bad, 1000);
+        let done = deliver(&mut receiver, &mut Batch::new(1 << 20, 800));
+        assert_eq!((done.aside, done.cursor), (bad, 1000));
+    }
+
+    #[test]
+    fn a_receiver_put_right_gets_every_record() {
+        let all: Vec<usize> = (0..300).collect();
+        let mut receiver = receiver(&all, 300);
+        let mut batch = Batch::new(1 << 20, 300);
+        assert_eq!(deliver(&mut receiver, &mut batch).doubts, 12);
+        receiver.poison = (0..300).map(|record| record == 150).collect();
+        let done = deliver(&mut receiver, &mut batch);
+        assert_eq!((done.aside, done.cursor), (vec![150], 300));
     }
 
     #[test]
