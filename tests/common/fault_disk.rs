@@ -130,6 +130,11 @@ impl FaultDisk {
         self.state().written
     }
 
+    /// Reads of files since the disk was made or rebooted.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
+    }
+
     /// Bytes of all files that have a name.
     pub fn used(&self) -> u64 {
         self.state().used()
@@ -303,6 +308,7 @@ impl DiskFile for FaultFile {
         let mut state = self.disk.state();
         state.powered()?;
         state.fails(Op::Read, &self.path)?;
+        state.reads += 1;
         let live = &state.inodes[self.inode].live;
         let rest = live.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
         let count = rest.len().min(buf.len());
@@ -375,6 +381,7 @@ struct State {
     cut: bool,
     capacity: Option<u64>,
     written: u64,
+    reads: u64,
     faults: Vec<Fault>,
 }
 
@@ -389,6 +396,7 @@ impl Default for State {
             cut: false,
             capacity: None,
             written: 0,
+            reads: 0,
             faults: Vec::new(),
         }
     }
