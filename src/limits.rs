@@ -42,6 +42,9 @@ pub const COMMIT_OBJECTS: usize = 1024;
 pub const BATCH_BYTES: usize = 512 * 1024;
 /// Records of one delivery batch, default.
 pub const BATCH_RECORDS: usize = 2000;
+/// Bytes of a delivered line that is kept, to find out later whether a receiver that refuses one record still takes
+/// another. Most records are shorter.
+pub const CONTROL_BYTES: usize = 4 * 1024;
 /// Entries that the ledger keeps in memory before it writes a sorted run. 16 bytes each.
 pub const LEDGER_MEMORY_ENTRIES: usize = 8192;
 /// Bytes of a configuration file.
@@ -92,3 +95,9 @@ const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
 const _: () = assert!(NAME_BYTES <= u8::MAX as usize);
+/// Entries of the quarantine. What comes after is counted only; 4,096 heads without raw bytes are below 10 MiB.
+pub const QUARANTINE_ENTRIES: u64 = 4096;
+/// Raw bytes of one entry, at most this fraction of the quarantine: one bad object must not push out all others.
+pub const QUARANTINE_ENTRY_FRACTION: u64 = 4;
+/// Bytes of the explanation kept with an entry.
+pub const QUARANTINE_DETAIL_BYTES: usize = 512;

@@ -345,7 +345,7 @@ mod tests {
             writer.push(entry).unwrap();
             writer.push(entry).unwrap();
         }
-        assert_eq!(writer.finish().unwrap(), count.into(), "what comes twice is written once");
+        assert_eq!(writer.finish().unwrap(), u64::from(count), "what comes twice is written once");
         (disk, entries)
     }
 

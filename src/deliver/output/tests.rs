@@ -1,0 +1,416 @@
+//! The loop against a spool in memory and a scripted receiver, in virtual time.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::OutputKind;
+use crate::deliver::backlog::Visit;
+use crate::deliver::batch::Settled;
+use crate::deliver::status::State;
+use crate::record::ObjectId;
+
+/// A spool and a quarantine. The cursor is the number of settled records.
+#[derive(Default)]
+struct Store {
+    records: Vec<String>,
+    cursor: usize,
+    saved: usize,
+    saves: usize,
+    delivered: u64,
+    rejected: u64,
+    aside: Vec<usize>,
+    accepted: Vec<usize>,
+    /// Calls that fail before one succeeds.
+    failing_reads: usize,
+    failing_saves: usize,
+    failing_asides: usize,
+}
+
+type Shared = Arc<Mutex<Store>>;
+
+struct Memory {
+    store: Shared,
+    at: usize,
+}
+
+fn fails(left: &mut usize) -> io::Result<()> {
+    match left.checked_sub(1) {
+        Some(rest) => {
+            *left = rest;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        None => Ok(()),
+    }
+}
+
+impl Backlog for Memory {
+    type Cursor = usize;
+    type Error = io::Error;
+
+    fn read(&mut self, visit: &mut Visit<'_, usize>) -> io::Result<()> {
+        let mut store = self.store.lock().unwrap();
+        while let Some(record) = store.records.get(self.at) {
+            let object =
+                ObjectId { source: "s".into(), bucket: "b".into(), key: format!("k{}", self.at / 3).into() };
+            if visit(&object, (self.at % 3) as u32, record.as_bytes(), self.at + 1).is_break() {
+                break;
+            }
+            self.at += 1;
+            // in the middle of a read, too
+            fails(&mut store.failing_reads)?;
+        }
+        Ok(())
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        self.at = self.store.lock().unwrap().cursor;
+        Ok(())
+    }
+
+    fn seek(&mut self, to: usize) -> io::Result<()> {
+        self.at = to;
+        Ok(())
+    }
+
+    fn advance(&mut self, settled: Settled<usize>) {
+        let mut store = self.store.lock().unwrap();
+        for record in store.cursor..settled.cursor {
+            assert!(
+                store.accepted.contains(&record) || store.aside.contains(&record),
+                "the cursor moved over record {record}, which is nowhere else"
+            );
+        }
+        store.cursor = settled.cursor;
+        store.delivered += settled.accepted;
+        store.rejected += settled.set_aside;
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        let mut store = self.store.lock().unwrap();
+        fails(&mut store.failing_saves)?;
+        if store.saved != store.cursor {
+            store.saved = store.cursor;
+            store.saves += 1;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, record: &Refused<'_>) -> io::Result<()> {
+        let mut store = self.store.lock().unwrap();
+        fails(&mut store.failing_asides)?;
+        let number = number(record.bytes);
+        assert_eq!(store.records[number].as_bytes(), record.bytes);
+        assert_eq!(
+            (format!("k{}", number / 3), (number % 3) as u32),
+            (record.object.key.to_string(), record.index)
+        );
+        if !store.aside.contains(&number) {
+            store.aside.push(number);
+        }
+        Ok(())
+    }
+}
+
+/// The number that a record begins with.
+fn number(record: &[u8]) -> usize {
+    let digits = record.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&record[..digits]).unwrap().parse().unwrap()
+}
+
+fn numbers(lines: &[u8]) -> Vec<usize> {
+    lines.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n').map(number).collect()
+}
+
+/// A receiver whose answers a closure decides, each after some virtual time.
+struct Scripted<F> {
+    store: Shared,
+    answer: F,
+}
+
+impl<F: FnMut(&[u8]) -> (u64, Outcome) + Send> Sender for Scripted<F> {
+    async fn send(&mut self, lines: Bytes) -> Outcome {
+        let (millis, outcome) = (self.answer)(&lines);
+        sleep(Duration::from_millis(millis)).await;
+        if outcome == Outcome::Accepted {
+            self.store.lock().unwrap().accepted.extend(numbers(&lines));
+        }
+        outcome
+    }
+}
+
+struct Running {
+    store: Shared,
+    status: Arc<OutputStatus>,
+    committed: watch::Sender<u64>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+fn config(batch_bytes: usize, batch_records: usize) -> Output {
+    Output {
+        name: "siem".into(),
+        kind: OutputKind::File { path: PathBuf::new(), rotate_bytes: 0, rotate_keep: 0 },
+        format: Format::Raw,
+        batch_bytes,
+        batch_records,
+    }
+}
+
+fn start<F>(store: &Shared, config: &Output, answer: F) -> Running
+where
+    F: FnMut(&[u8]) -> (u64, Outcome) + Send + 'static,
+{
+    let (committed, new) = watch::channel(0);
+    let (stop, stopping) = watch::channel(false);
+    let status = Arc::new(OutputStatus::default());
+    let at = store.lock().unwrap().saved;
+    store.lock().unwrap().cursor = at;
+    let memory = Memory { store: store.clone(), at };
+    let (config, sender) = (config.clone(), Scripted { store: store.clone(), answer });
+    let face = status.clone();
+    let task = tokio::spawn(async move { run(&config, sender, memory, new, stopping, face).await });
+    Running { store: store.clone(), status, committed, stop, task }
+}
+
+fn store(records: usize, bad: &[usize]) -> Shared {
+    let word = |n: &usize| if bad.contains(n) { "bad" } else { "good" };
+    let records = (0..records).map(|n| format!("{n} {}", word(&n))).collect();
+    Arc::new(Mutex::new(Store { records, ..Store::default() }))
+}
+
+impl Running {
+    /// Waits, in virtual time, until the output has nothing left and the cursor is saved.
+    async fn drain(self) -> Arc<OutputStatus> {
+        let patience = Instant::now() + Duration::from_secs(24 * 3600);
+        loop {
+            sleep(Duration::from_millis(50)).await;
+            let store = self.store.lock().unwrap();
+            if store.saved == store.records.len() && self.status.standing().state == State::Idle {
+                break;
+            }
+            assert!(Instant::now() < patience, "stuck at {}: {:?}", store.cursor, self.status.standing());
+        }
+        self.stop.send_replace(true);
+        self.task.await.unwrap();
+        self.status
+    }
+
+    async fn after(&self, seconds: u64) {
+        sleep(Duration::from_secs(seconds)).await;
+    }
+}
+
+fn ok() -> (u64, Outcome) {
+    (0, Outcome::Accepted)
+}
+
+/// Refuses requests with a bad record in them, and requests over a size.
+fn strict(lines: &[u8], max: usize) -> Outcome {
+    if lines.len() > max {
+        Outcome::TooLarge("413".into())
+    } else if memchr::memmem::find(lines, b"bad").is_some() {
+        Outcome::Rejected("400".into())
+    } else {
+        Outcome::Accepted
+    }
+}
+
+fn busy(after: u64) -> Outcome {
+    Outcome::Retry { reason: Reason::Busy, text: "busy".into(), after: Some(Duration::from_secs(after)) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_arrives_in_order_and_the_books_agree() {
+    let store = store(1000, &[]);
+    let status = start(&store, &config(100, 7), |_| ok()).drain().await;
+    let store = store.lock().unwrap();
+    assert_eq!(store.accepted, (0..1000).collect::<Vec<_>>());
+    assert_eq!((store.delivered, store.rejected), (1000, 0));
+    assert_eq!(status.delivered_records(), 1000);
+    assert_eq!(status.delivered_bytes(), store.records.iter().map(|r| r.len() as u64 + 1).sum::<u64>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_wakes_an_idle_output() {
+    let store = store(1, &[]);
+    let running = start(&store, &config(100, 7), |_| ok());
+    running.after(10).await;
+    assert_eq!(running.status.standing().state, State::Idle);
+    store.lock().unwrap().records.push("1 good".into());
+    running.committed.send_replace(1);
+    running.drain().await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_records_are_quarantined_before_the_cursor_passes_them() {
+    let bad = [0, 1, 2, 50, 51, 99];
+    let store = store(100, &bad);
+    store.lock().unwrap().failing_asides = 3;
+    let status = start(&store, &config(300, 40), |lines| (1, strict(lines, usize::MAX))).drain().await;
+    let store = store.lock().unwrap();
+    assert_eq!(store.aside, bad);
+    assert_eq!((store.delivered, store.rejected), (94, 6));
+    assert_eq!(status.set_aside_records(), 6);
+    assert!(status.retries().any(|count| count == (Reason::Storage, 3)));
+    assert_eq!(store.accepted.iter().filter(|n| bad.contains(n)).count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_too_large_for_the_receiver_is_quarantined_alone() {
+    let store = store(30, &[]);
+    store.lock().unwrap().records[17].push_str(&"x".repeat(500));
+    start(&store, &config(1000, 100), |lines| (1, strict(lines, 64))).drain().await;
+    assert_eq!(store.lock().unwrap().aside, [17]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_receivers_wish_for_a_pause_is_met() {
+    let store = store(3, &[]);
+    let mut first = true;
+    let running = start(&store, &config(100, 7), move |_| {
+        (0, if std::mem::take(&mut first) { busy(30) } else { Outcome::Accepted })
+    });
+    running.after(29).await;
+    assert!(store.lock().unwrap().accepted.is_empty());
+    let State::Retrying { reason: Reason::Busy, .. } = running.status.standing().state else { panic!() };
+    running.after(3).await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1, 2]);
+    running.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_refuses_everything_loses_nothing_and_is_shown() {
+    for refusal in
+        [Outcome::Rejected("400".into()), Outcome::TooLarge("413".into()), Outcome::Hold("401".into())]
+    {
+        let store = store(500, &[]);
+        let opens = Instant::now() + Duration::from_secs(3600);
+        let mut requests = 0;
+        let running = start(&store, &config(2000, 500), move |_| {
+            requests += 1;
+            assert!(requests < 10_000, "a slow pace");
+            (1, if Instant::now() < opens { refusal.clone() } else { Outcome::Accepted })
+        });
+        running.after(3000).await;
+        let State::Holding { text, .. } = running.status.standing().state else { panic!() };
+        assert!(text.contains("40") || text.contains("413"), "{text}");
+        let began = running.status.standing().since;
+        running.after(100).await;
+        assert_eq!(running.status.standing().since, began, "one hold, not many");
+        let status = running.drain().await;
+        let store = store.lock().unwrap();
+        assert_eq!((store.aside.len(), store.delivered, store.rejected), (0, 500, 0));
+        assert_eq!(status.set_aside_records(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moving_cursor_is_saved_once_a_second_and_when_it_stops() {
+    let store = store(1000, &[]);
+    let running = start(&store, &config(100, 1), |_| (10, Outcome::Accepted));
+    running.after(5).await;
+    let (saves, behind) = {
+        let store = store.lock().unwrap();
+        (store.saves, store.cursor - store.saved)
+    };
+    assert!((4..=6).contains(&saves), "{saves} saves in 5 s");
+    assert!(behind <= 101, "{behind} records in a second");
+    running.drain().await;
+    assert!(store.lock().unwrap().saves <= 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_trickle_in_do_not_save_more_than_once_a_second() {
+    let store = store(0, &[]);
+    let running = start(&store, &config(100, 10), |_| ok());
+    for n in 0..100 {
+        sleep(Duration::from_millis(100)).await;
+        store.lock().unwrap().records.push(format!("{n} good"));
+        running.committed.send_replace(n);
+    }
+    running.after(2).await;
+    let saves = store.lock().unwrap().saves;
+    assert!((9..=13).contains(&saves), "{saves} saves in 12 s");
+    running.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_counts_the_request_under_way_if_it_ends_in_time() {
+    for (takes, counted) in [(2, 10), (60, 0)] {
+        let store = store(100, &[]);
+        let running = start(&store, &config(1000, 10), move |_| (takes * 1000, Outcome::Accepted));
+        running.after(1).await;
+        let asked = Instant::now();
+        running.stop.send_replace(true);
+        running.task.await.unwrap();
+        assert!(asked.elapsed() <= STOP_GRACE + Duration::from_millis(10));
+        assert_eq!(store.lock().unwrap().saved, counted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_the_next_try() {
+    let store = store(1, &[]);
+    let running = start(&store, &config(100, 10), |_| (0, busy(300)));
+    running.after(1).await;
+    let asked = Instant::now();
+    running.stop.send_replace(true);
+    running.task.await.unwrap();
+    assert!(asked.elapsed() < Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spool_that_cannot_be_read_or_saved_for_a_while_loses_nothing() {
+    let store = store(100, &[]);
+    (store.lock().unwrap().failing_reads, store.lock().unwrap().failing_saves) = (5, 3);
+    start(&store, &config(100, 10), |_| ok()).drain().await;
+    assert_eq!(store.lock().unwrap().accepted, (0..100).collect::<Vec<_>>());
+}
+
+/// Whatever answers come and wherever the process dies: every good record arrives, first deliveries are in
+/// order, and exactly the bad ones are quarantined.
+#[tokio::test(start_paused = true)]
+async fn crashes_anywhere_lose_nothing() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bad: Vec<usize> = (0..300).filter(|_| random.u8(..) < 6).collect();
+        let store = store(300, &bad);
+        let config = config(random.usize(20..2000), random.usize(1..80));
+        let answers = |mut random: fastrand::Rng| {
+            move |lines: &[u8]| {
+                let honest = strict(lines, 1500);
+                let outcome = match random.u8(..40) {
+                    0 => busy(1),
+                    1 => Outcome::Hold("401".into()),
+                    2..6 => Outcome::Retry { reason: Reason::Broken, text: "reset".into(), after: None },
+                    _ => honest,
+                };
+                (random.u64(0..400), outcome)
+            }
+        };
+        for _ in 0..random.usize(0..6) {
+            let running = start(&store, &config, answers(random.fork()));
+            sleep(Duration::from_millis(random.u64(0..20_000))).await;
+            running.task.abort();
+            let _ = running.task.await;
+        }
+        start(&store, &config, answers(random.fork())).drain().await;
+        let store = store.lock().unwrap();
+        let mut aside = store.aside.clone();
+        aside.sort_unstable();
+        assert_eq!(aside, bad, "seed {seed}");
+        let mut first = Vec::new();
+        for &record in &store.accepted {
+            if !first.contains(&record) {
+                first.push(record);
+            }
+        }
+        let good: Vec<usize> = (0..300).filter(|record| !bad.contains(record)).collect();
+        assert_eq!(first, good, "seed {seed}");
+    }
+}
