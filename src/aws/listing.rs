@@ -5,9 +5,10 @@
 //! every `Contents` and `CommonPrefixes` of a page becomes exactly one [`Listed`], a bad one too; only a page
 //! that was read to its end counts as ended.
 //!
-//! Keys are asked for and read as plain XML text. `encoding-type=url` is not asked for: servers disagree on
-//! whether they obey it and some say so only after the entries, so that a `%` in a key would mean two things.
-//! An answer that says up front that it is URL-encoded is decoded.
+//! Keys are asked for with `encoding-type=url`, since XML cannot hold every character that a key may. Some servers
+//! ignore that, and some say that they obeyed only behind the entries. As long as a key has neither `%` nor `+` both
+//! readings are the same; a key that has one, on a page that has not yet said which it is, ends the page
+//! ([`PageError::Ambiguous`]), and the caller asks again for plain text.
 //!
 //! Source: S3 API Reference, "ListObjectsV2".
 
@@ -47,8 +48,8 @@ pub(super) enum PageError {
     TooLong,
     /// There are more pages, but no token to ask for them.
     NoContinuation,
-    /// It says that it is URL-encoded, but only after the first entries.
-    LateEncoding,
+    /// A key may be URL-encoded or not, and the page has not said which. Nothing of it was handed out wrongly.
+    Ambiguous,
 }
 
 /// Where the bytes of a page come from.
@@ -62,14 +63,15 @@ impl Chunks for net::Body {
     }
 }
 
-/// Reads a page to its end or to where `visit` stops it.
+/// Reads a page to its end or to where `visit` stops it. `asked`: it was asked for with `encoding-type=url`.
 pub(super) async fn read(
     source: impl Chunks + Unpin,
+    asked: bool,
     visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
 ) -> Result<ListEnd, PageError> {
     let mut reader = Reader::from_reader(Feed::new(source));
     reader.config_mut().expand_empty_elements = true;
-    let mut page = Page::new();
+    let mut page = Page::new(asked);
     let mut event_bytes = Vec::new();
     loop {
         event_bytes.clear();
@@ -93,6 +95,7 @@ pub(super) async fn read(
 /// neither panic nor wait, whatever the bytes; `Err` says why the page is not whole.
 pub fn read_pieces<'a>(
     pieces: impl Iterator<Item = &'a [u8]> + Unpin,
+    asked: bool,
     visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
 ) -> Result<ListEnd, String> {
     struct Pieces<I>(I);
@@ -101,7 +104,7 @@ pub fn read_pieces<'a>(
             Poll::Ready(Ok(self.0.by_ref().find(|piece| !piece.is_empty()).map(Bytes::copy_from_slice)))
         }
     }
-    let reading = std::pin::pin!(read(Pieces(pieces), visit));
+    let reading = std::pin::pin!(read(Pieces(pieces), asked, visit));
     match reading.poll(&mut Context::from_waker(std::task::Waker::noop())) {
         Poll::Ready(end) => end.map_err(|error| format!("{error:?}")),
         Poll::Pending => Err("it waits although every piece is there".into()),
@@ -118,6 +121,9 @@ struct Page {
     size: Option<u64>,
     /// Why the entry that is open cannot be used.
     bad: Option<&'static str>,
+    /// `encoding-type=url` was asked for.
+    asked: bool,
+    /// The answer says that it is.
     url_encoded: bool,
     entries_begun: bool,
     truncated: bool,
@@ -132,8 +138,9 @@ const NO_NAME: &str = "an entry without a key";
 const NO_SIZE: &str = "an entry without a size";
 
 impl Page {
-    fn new() -> Page {
+    fn new(asked: bool) -> Page {
         Page {
+            asked,
             elements: Elements::new(),
             error: None,
             name: None,
@@ -152,6 +159,7 @@ impl Page {
         event: &Event<'_>,
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ControlFlow<()>, PageError> {
+        let undecided = self.asked && !self.url_encoded;
         let seen = self.elements.event(event).map_err(|TooDeep| PageError::TooLong)?;
         match seen {
             Seen::Open { depth: 0, tag } => match tag {
@@ -176,9 +184,10 @@ impl Page {
             Seen::Close { parent: Tag::Contents, tag: Tag::Size, text, .. } => {
                 self.size = text.and_then(|text| text.trim().parse().ok());
             }
-            Seen::Close { depth: 1, tag: Tag::Contents, .. } => return Ok(self.contents(visit)),
+            Seen::Close { depth: 1, tag: Tag::Contents, .. } => return self.contents(visit),
             Seen::Close { parent: Tag::CommonPrefixes, tag: Tag::Prefix, text, .. } => {
                 self.entries_begun = true;
+                unambiguous(text, undecided)?;
                 let prefix = text.ok_or(UNREADABLE).and_then(|text| decode(text, self.url_encoded));
                 return Ok(match prefix {
                     Ok(prefix) => visit(Listed::Prefix(&prefix)),
@@ -192,8 +201,8 @@ impl Page {
                 self.continuation = text.filter(|text| !text.is_empty()).map(Box::from);
             }
             Seen::Close { depth: 1, tag: Tag::EncodingType, text: Some("url"), .. } => {
-                if self.entries_begun {
-                    return Err(PageError::LateEncoding);
+                if self.entries_begun && !self.asked {
+                    return Err(PageError::Ambiguous);
                 }
                 self.url_encoded = true;
             }
@@ -202,17 +211,21 @@ impl Page {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn contents(&mut self, visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send)) -> ControlFlow<()> {
+    fn contents(
+        &mut self,
+        visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<ControlFlow<()>, PageError> {
         let name = self.name.take();
+        unambiguous(name.as_deref(), self.asked && !self.url_encoded)?;
         let key = match self.bad.take() {
             Some(why) => Err(why),
             None => name.as_deref().ok_or(NO_NAME).and_then(|name| decode(name, self.url_encoded)),
         };
-        match (key, self.size) {
+        Ok(match (key, self.size) {
             (Ok(key), Some(size)) => visit(Listed::Key { key: &key, size }),
             (Ok(_), None) => visit(Listed::Bad(NO_SIZE)),
             (Err(why), _) => visit(Listed::Bad(why)),
-        }
+        })
     }
 
     fn end(self) -> Result<ListEnd, PageError> {
@@ -223,6 +236,14 @@ impl Page {
             (true, None, true, Some(continuation)) => Ok(ListEnd::More { continuation }),
             (true, None, true, None) => Err(PageError::NoContinuation),
         }
+    }
+}
+
+/// Whether a name means the same URL-encoded or not; asked while the page has not said which it is.
+fn unambiguous(name: Option<&str>, undecided: bool) -> Result<(), PageError> {
+    match name {
+        Some(name) if undecided && name.contains(['%', '+']) => Err(PageError::Ambiguous),
+        _ => Ok(()),
     }
 }
 
@@ -353,9 +374,9 @@ mod tests {
     use super::*;
 
     /// What a page gave, one line an entry.
-    fn parse_pieces(page: &[u8], piece: usize) -> (Vec<String>, Result<ListEnd, String>) {
+    fn parse_pieces(page: &[u8], piece: usize, asked: bool) -> (Vec<String>, Result<ListEnd, String>) {
         let mut entries = Vec::new();
-        let end = read_pieces(page.chunks(piece.max(1)), &mut |listed| {
+        let end = read_pieces(page.chunks(piece.max(1)), asked, &mut |listed| {
             entries.push(match listed {
                 Listed::Key { key, size } => format!("{key} {size}"),
                 Listed::Prefix(prefix) => format!("{prefix} /"),
@@ -368,9 +389,9 @@ mod tests {
 
     /// The same whatever the pieces.
     fn parse(page: impl AsRef<[u8]>) -> (Vec<String>, Result<ListEnd, String>) {
-        let whole = parse_pieces(page.as_ref(), usize::MAX);
+        let whole = parse_pieces(page.as_ref(), usize::MAX, false);
         for piece in [1, 2, 3, 7, 64] {
-            assert_eq!(parse_pieces(page.as_ref(), piece), whole, "in pieces of {piece}");
+            assert_eq!(parse_pieces(page.as_ref(), piece, false), whole, "in pieces of {piece}");
         }
         whole
     }
@@ -437,7 +458,21 @@ mod tests {
         let encoded = "<EncodingType>url</EncodingType>";
         let page = result(&(encoded.to_owned() + &contents("a+b%2Bc%25%C3%A4") + &contents("%FF")));
         assert_eq!(parse(page).0, ["a b+c%ä 1", &format!("bad: {NOT_TEXT}")]);
-        assert_eq!(parse(result(&(contents("a+b") + encoded))).1, Err("LateEncoding".into()));
+        assert_eq!(parse(result(&(contents("a+b") + encoded))).1, Err("Ambiguous".into()));
+    }
+
+    #[test]
+    fn a_key_that_may_be_encoded_or_not_is_not_guessed() {
+        let asked = |page: &str| parse_pieces(page.as_bytes(), page.len(), true);
+        let encoded = "<EncodingType>url</EncodingType>";
+        // Said first: decoded. Never said, or said too late: only what means the same both ways goes through.
+        assert_eq!(asked(&result(&(encoded.to_owned() + &contents("a%2Bb")))).0, ["a+b 1"]);
+        let late = asked(&result(&(contents("a-b") + encoded)));
+        assert_eq!(late, (vec!["a-b 1".into()], Ok(ListEnd::Complete)));
+        for name in ["a+b", "a%2Bb", "100%"] {
+            let (entries, end) = asked(&result(&(contents("before") + &contents(name) + encoded)));
+            assert_eq!((entries, end), (vec!["before 1".into()], Err("Ambiguous".into())), "{name}");
+        }
     }
 
     #[test]
@@ -473,7 +508,7 @@ mod tests {
     fn a_page_that_is_not_whole_is_never_an_end() {
         let whole = result(&contents("k"));
         for cut in 0..whole.len() {
-            assert!(parse_pieces(&whole.as_bytes()[..cut], 10).1.is_err(), "{}", &whole[..cut]);
+            assert!(parse_pieces(&whole.as_bytes()[..cut], 10, false).1.is_err(), "{}", &whole[..cut]);
         }
         assert_eq!(parse("").1, Err("Cut".into()));
         assert_eq!(parse(result("<IsTruncated>true</IsTruncated>")).1, Err("NoContinuation".into()));
@@ -505,19 +540,24 @@ mod tests {
             "<ListBucketResult>&".to_owned() + &"a".repeat(long),
             "<ListBucketResult>".to_owned() + &"<a>".repeat(limits::XML_DEPTH),
         ] {
-            assert_eq!(parse_pieces(page.as_bytes(), 1000).1, Err("TooLong".into()), "{}", &page[..20]);
+            assert_eq!(
+                parse_pieces(page.as_bytes(), 1000, false).1,
+                Err("TooLong".into()),
+                "{}",
+                &page[..20]
+            );
         }
         let entry = contents(&"k".repeat(1000));
         let entries = limits::LIST_PAGE_BYTES as usize / entry.len() + 1;
         let page = result(&entry.repeat(entries));
-        assert_eq!(parse_pieces(page.as_bytes(), 30_000).1, Err("TooLong".into()));
+        assert_eq!(parse_pieces(page.as_bytes(), 30_000, false).1, Err("TooLong".into()));
     }
 
     #[test]
     fn the_caller_can_stop() {
         let page = result(&(contents("a") + &contents("b") + &contents("c")));
         let mut seen = 0;
-        let end = read_pieces([page.as_bytes()].into_iter(), &mut |_| {
+        let end = read_pieces([page.as_bytes()].into_iter(), false, &mut |_| {
             seen += 1;
             if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -535,7 +575,7 @@ mod tests {
                 c => c.to_string(),
             }).collect::<String>();
             let page = result(&keys.iter().map(|key| contents(&escape(key))).collect::<String>());
-            let (entries, end) = parse_pieces(page.as_bytes(), piece);
+            let (entries, end) = parse_pieces(page.as_bytes(), piece, false);
             prop_assert_eq!(entries, keys.iter().map(|key| format!("{key} 1")).collect::<Vec<_>>());
             prop_assert_eq!(end, Ok(ListEnd::Complete));
         }
@@ -550,7 +590,7 @@ mod tests {
             piece in 1usize..20,
         ) {
             let page = [&b"<ListBucketResult>"[..], &page.concat()].concat();
-            prop_assert_eq!(parse_pieces(&page, piece), parse_pieces(&page, usize::MAX));
+            prop_assert_eq!(parse_pieces(&page, piece, false), parse_pieces(&page, usize::MAX, false));
         }
     }
 }

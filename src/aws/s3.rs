@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -37,6 +37,8 @@ struct Bucket {
     client: net::Client,
     /// Seconds that the server's clock is ahead of ours.
     clock_ahead: AtomicI64,
+    /// Listings are asked for as plain text: the server does not say in time that it URL-encodes.
+    plain_listings: AtomicBool,
 }
 
 /// What to list.
@@ -121,6 +123,7 @@ impl S3 {
             signer: Signer::new(&source.credentials, &source.region),
             client,
             clock_ahead: AtomicI64::new(0),
+            plain_listings: AtomicBool::new(false),
         }))
     }
 
@@ -134,28 +137,29 @@ impl S3 {
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
         let on = self.0.on(Operation::List { prefix: request.prefix });
-        let answer = self.0.ask(&on, &self.0.list_uri(request), &HeaderMap::new()).await?;
-        let (head, body) = answer.into_parts();
-        if head.status != StatusCode::OK {
-            return Err(error_answer(&on, &head, body).await);
+        loop {
+            let asked = !self.0.plain_listings.load(Ordering::Relaxed);
+            let answer = self.0.ask(&on, &self.0.list_uri(request, asked), &HeaderMap::new()).await?;
+            let (head, body) = answer.into_parts();
+            if head.status != StatusCode::OK {
+                return Err(error_answer(&on, &head, body).await);
+            }
+            let mut visited = false;
+            let mut seen = |listed: Listed<'_>| {
+                visited = true;
+                visit(listed)
+            };
+            match listing::read(body, asked, &mut seen).await {
+                Err(PageError::Ambiguous) if asked => {
+                    self.0.plain_listings.store(true, Ordering::Relaxed);
+                    // The caller knows how far it came; from there it goes on in plain text.
+                    if visited {
+                        return Err(Fault::bad_answer(&on, AMBIGUOUS));
+                    }
+                }
+                end => return end.map_err(|error| page_fault(&on, &head, error)),
+            }
         }
-        listing::read(body, visit).await.map_err(|error| match error {
-            PageError::Net(error) => Fault::of_net(&on, &error),
-            PageError::Error(document) => Fault::of_document(&on, head.status, &head.headers, &document),
-            PageError::Html => not_s3(&on, head.status),
-            PageError::NotAListing => Fault::bad_answer(&on, "the answer is XML, but no listing"),
-            PageError::NotXml(why) => {
-                Fault::bad_answer(&on, &format!("the answer is not well-formed XML ({why})"))
-            }
-            PageError::Cut => Fault::bad_answer(&on, "the answer is empty or cut off"),
-            PageError::TooLong => Fault::bad_answer(&on, "the answer is longer than a listing can be"),
-            PageError::NoContinuation => {
-                Fault::bad_answer(&on, "more is promised, but not how to ask for it")
-            }
-            PageError::LateEncoding => {
-                Fault::bad_answer(&on, "it is said only after the keys that they are URL-encoded")
-            }
-        })
     }
 
     /// Begins to read an object; `resume`: from this byte, if its ETag is still this one.
@@ -207,12 +211,15 @@ impl Bucket {
         On { operation, source, bucket: name, region, endpoint }
     }
 
-    fn list_uri(&self, request: &ListRequest<'_>) -> String {
+    fn list_uri(&self, request: &ListRequest<'_>, url_encoded: bool) -> String {
         let ListRequest { prefix, delimiter, start_after, continuation, max_keys } = request;
         let mut uri = format!("{}/?list-type=2&prefix={}", self.base, encode_query(prefix));
         let mut add = |name: &str, value: &str| {
             let _ = write!(uri, "&{name}={}", encode_query(value)); // a String takes anything
         };
+        if url_encoded {
+            add("encoding-type", "url");
+        }
         if *delimiter {
             add("delimiter", "/");
         }
@@ -264,6 +271,27 @@ impl Bucket {
         self.signer.sign(&mut request, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
+}
+
+/// A key that may be URL-encoded or not.
+const AMBIGUOUS: &str =
+    "the server does not say in time whether its keys are URL-encoded; the listing goes on in plain text";
+
+fn page_fault(on: &On<'_>, head: &http::response::Parts, error: PageError) -> Fault {
+    let why = match error {
+        PageError::Net(error) => return Fault::of_net(on, &error),
+        PageError::Error(document) => return Fault::of_document(on, head.status, &head.headers, &document),
+        PageError::Html => return not_s3(on, head.status),
+        PageError::NotAListing => "the answer is XML, but no listing",
+        PageError::NotXml(why) => {
+            return Fault::bad_answer(on, &format!("the answer is not well-formed XML ({why})"));
+        }
+        PageError::Cut => "the answer is empty or cut off",
+        PageError::TooLong => "the answer is longer than a listing can be",
+        PageError::NoContinuation => "more is promised, but not how to ask for it",
+        PageError::Ambiguous => "it is said only after the keys that they are URL-encoded",
+    };
+    Fault::bad_answer(on, why)
 }
 
 async fn error_answer(on: &On<'_>, head: &http::response::Parts, body: net::Body) -> Fault {
@@ -425,7 +453,7 @@ pub(crate) mod tests {
             .await;
         assert_eq!((end.unwrap(), keys), (ListEnd::Complete, 1));
         let head = &server.requests()[0];
-        let target = "GET /acme/?list-type=2&prefix=a%20b%2F&delimiter=%2F&start-after=a%20b%2Fc%2Bd\
+        let target = "GET /acme/?list-type=2&prefix=a%20b%2F&encoding-type=url&delimiter=%2F&start-after=a%20b%2Fc%2Bd\
                       &continuation-token=x%3D%2F%2B&max-keys=5 HTTP/1.1\r\n";
         assert!(head.starts_with(target), "{head}");
         let host = format!("host: 127.0.0.1:{}\r\n", server.address.port());

@@ -85,29 +85,31 @@ impl<D: Disk> Reader<D> {
             match parsed.frame {
                 Frame::Begin(identity) => remember(object, *at, identity),
                 Frame::End { .. } => {}
-                Frame::Records { begin, records } => match object.as_ref().filter(|(known, _)| *known == begin) {
-                    Some((_, object)) => {
-                        for (index, record) in records.skip(*done as usize) {
-                            let cursor = Cursor {
-                                begin,
-                                frame: *at,
-                                record: *done + 1,
-                                delivered: stand.delivered + 1,
-                                rejected: stand.rejected,
-                            };
-                            if visit(object, index, record, cursor).is_break() {
-                                return Ok(());
+                Frame::Records { begin, records } => {
+                    match object.as_ref().filter(|(known, _)| *known == begin) {
+                        Some((_, object)) => {
+                            for (index, record) in records.skip(*done as usize) {
+                                let cursor = Cursor {
+                                    begin,
+                                    frame: *at,
+                                    record: *done + 1,
+                                    delivered: stand.delivered + 1,
+                                    rejected: stand.rejected,
+                                };
+                                if visit(object, index, record, cursor).is_break() {
+                                    return Ok(());
+                                }
+                                *stand = cursor;
+                                *done = cursor.record;
                             }
-                            *stand = cursor;
-                            *done = cursor.record;
+                        }
+                        None => {
+                            if self.find_object(begin, behind)? {
+                                continue;
+                            }
                         }
                     }
-                    None => {
-                        if self.find_object(begin, behind)? {
-                            continue;
-                        }
-                    }
-                },
+                }
             }
             self.at.offset = behind;
             self.done = 0;
@@ -197,7 +199,11 @@ impl<D: Disk> Reader<D> {
         let Some((number, file)) = &self.file else { return Err(SpoolError::Misuse("no file to read")) };
         let path = segment::path(*number);
         // Under the name of its place: all outputs come across the same damage.
-        let place = ObjectId { source: "".into(), bucket: "".into(), key: format!("{path}@{}", self.at.offset).into() };
+        let place = ObjectId {
+            source: "".into(),
+            bucket: "".into(),
+            key: format!("{path}@{}", self.at.offset).into(),
+        };
         let entry = Entry { object: &place, index: None, output: None, reason: "spool-damaged", detail };
         let copy = || -> io::Result<()> {
             let mut writer = self.spool.quarantine.writer(&entry)?;
@@ -216,7 +222,11 @@ impl<D: Disk> Reader<D> {
         };
         copy().map_err(SpoolError::disk("set a damaged part aside in", quarantine::DIR))?;
         self.spool.lock().damaged += 1;
-        log::warn!("{path} is damaged at byte {}: {detail}; {} bytes are set aside", self.at.offset, behind - self.at.offset);
+        log::warn!(
+            "{path} is damaged at byte {}: {detail}; {} bytes are set aside",
+            self.at.offset,
+            behind - self.at.offset
+        );
         Ok(())
     }
 }

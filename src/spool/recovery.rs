@@ -98,7 +98,9 @@ pub fn open<D: Disk>(
     // Positions only ever grow, even when the log has lost its end.
     let whole = end.position >= known && !parts.is_empty();
     if !whole && known > Position::default() {
-        recovery.note(format!("the log ends before a place that was reached already, {known:?}: its end is lost"));
+        recovery.note(format!(
+            "the log ends before a place that was reached already, {known:?}: its end is lost"
+        ));
     }
     recovery.committed = end.position;
     let oldest = parts.first().map_or(end.position, |part| Position { segment: part.number, offset: HEADER });
@@ -170,8 +172,8 @@ fn list<D: Disk>(disk: &D) -> Result<Vec<File>, SpoolError> {
     for (name, len) in disk.list(segment::DIR).map_err(SpoolError::disk("list", segment::DIR))? {
         let Some(number) = segment::number(&name) else { continue };
         let file = open_segment(disk, number)?;
-        let header = segment::read_header(&file, number)
-            .map_err(SpoolError::disk("read", segment::path(number)))?;
+        let header =
+            segment::read_header(&file, number).map_err(SpoolError::disk("read", segment::path(number)))?;
         if let Header::Version(version) = header {
             return Err(SpoolError::Version { path: segment::path(number).into(), version });
         }
@@ -367,24 +369,30 @@ fn load_cursors<D: Disk>(
             recovery.note(format!("output {output:?} is not configured any more: its cursor is removed"));
         }
     }
-    let load = |output: &Box<str>| {
-        match cursor::load(disk, output).map_err(SpoolError::disk("read", cursor::path(output)))? {
-            Kept::Cursor(cursor) => Ok(Some(cursor)),
-            Kept::Nothing => Ok(None),
-            Kept::Unreadable => {
-                recovery.note(format!(
+    let load = |output: &Box<str>| match cursor::load(disk, output)
+        .map_err(SpoolError::disk("read", cursor::path(output)))?
+    {
+        Kept::Cursor(cursor) => Ok(Some(cursor)),
+        Kept::Nothing => Ok(None),
+        Kept::Unreadable => {
+            recovery.note(format!(
                     "{} is damaged: output {output:?} sends everything in the spool again, and its counts begin at 0",
                     cursor::path(output)
                 ));
-                Ok(None)
-            }
+            Ok(None)
         }
     };
     options.outputs.iter().map(load).collect()
 }
 
 /// Puts a cursor that stands outside of the log back into it.
-fn settle(output: &str, cursor: &mut Option<Cursor>, oldest: Position, end: Position, recovery: &mut Recovery) {
+fn settle(
+    output: &str,
+    cursor: &mut Option<Cursor>,
+    oldest: Position,
+    end: Position,
+    recovery: &mut Recovery,
+) {
     let Some(cursor) = cursor else { return };
     let place = match () {
         () if cursor.frame > end => end,

@@ -252,7 +252,9 @@ impl<D: Disk> Writer<D> {
         for (index, output) in self.spool.options.outputs.iter().enumerate() {
             let standing = self.spool.lock().outputs[index];
             if standing.saved.begin.segment < standing.cursor.begin.segment {
-                self.spool.save_cursor(index).map_err(SpoolError::disk("save", super::cursor::path(output)))?;
+                self.spool
+                    .save_cursor(index)
+                    .map_err(SpoolError::disk("save", super::cursor::path(output)))?;
             }
             needed = needed.min(self.spool.lock().outputs[index].saved.begin.segment);
         }
@@ -287,7 +289,12 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Notes that the disk failed.
-    fn check<T>(&mut self, result: std::io::Result<T>, what: &'static str, segment: u64) -> Result<T, SpoolError> {
+    fn check<T>(
+        &mut self,
+        result: std::io::Result<T>,
+        what: &'static str,
+        segment: u64,
+    ) -> Result<T, SpoolError> {
         self.broken |= result.is_err();
         result.map_err(SpoolError::disk(what, segment::path(segment)))
     }
