@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::JSON_DEPTH;
 
+#[allow(unreachable_pub, reason = "shared with the fuzz targets")]
 #[path = "../../tests/common/naive_split.rs"]
 mod naive_split;
 
