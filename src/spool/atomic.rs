@@ -9,8 +9,8 @@ pub const TEMP: &str = ".tmp";
 
 /// Puts `bytes` in the place of `dir/name`: temporary file, write, sync, rename, sync of the folder.
 ///
-/// `Ok`: the new bytes are durable. `Err`: the old or the new file is there, and which of them a power cut would
-/// leave is not known; call again with the bytes that shall be there.
+/// `Ok`: the new bytes are durable. `Err`: the old or the new file is there, and which of them a power cut
+/// would leave is not known; call again with the bytes that shall be there.
 pub fn replace<D: Disk>(disk: &D, dir: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     let path = join(dir, name);
     let temp = format!("{path}{TEMP}");

@@ -1,5 +1,6 @@
-//! What a million objects cost the ledger: bytes on disk, bytes written, look-ups, memory. Two histories: days in their
-//! order, as polling brings them; and a backfill of small streams, where every save touches every day.
+//! What a million objects cost the ledger: bytes on disk, bytes written, look-ups, memory. Two histories:
+//! days in their order, as polling brings them; and a backfill of small streams, where every save touches
+//! every day.
 //!
 //! `cargo bench --bench ledger [-- OBJECTS]`
 

@@ -2,19 +2,22 @@
 //!
 //! It keeps two images: the live one, which the program sees, and the durable one, which a power cut leaves.
 //!
-//! * **Steps.** Every operation that changes something (create, write, set_len, sync, rename, remove, sync_dir,
-//!   create_dir) is a step, and a write is one for each byte at which it can be cut. [`FaultDisk::cut_after`] sets
-//!   a fuse: the step after it does not happen, nor does anything later; all operations then fail, and
-//!   [`is_power_cut`] tells that error. Reads are no steps: a cut there is the cut before the next change.
-//! * **Files.** Each write and set_len since the last good sync is kept, lost or torn, each on its own. A torn write
-//!   has only its beginning or only its end (blocks reach the medium in any order; what lies between is old bytes
-//!   or zeros). A failed sync is Linux's mark-clean: what was pending stays visible, but each piece may be lost
-//!   for ever, even when a later sync returns `Ok`.
-//! * **Folders.** Names created, renamed and removed since the last sync_dir survive as a prefix, per folder: ext4, xfs,
-//!   btrfs and f2fs journal a folder's changes in order. With [`Names::AnyOrder`] each survives on its own, which is all that
-//!   the trait promises: what removes a name because another one is there must have synced that one. A file whose bytes were synced and whose name was not may be
-//!   gone, and a name that survives may stand for a file whose bytes are lost.
-//! * **Handles** to one path share the file; a removed file stays readable through its handles, until the cut.
+//! * **Steps.** Every operation that changes something (create, write, set_len, sync, rename, remove,
+//!   sync_dir, create_dir) is a step, and a write is one for each byte at which it can be cut.
+//!   [`FaultDisk::cut_after`] sets a fuse: the step after it does not happen, nor does anything later; all
+//!   operations then fail, and [`is_power_cut`] tells that error. Reads are no steps: a cut there is the cut
+//!   before the next change.
+//! * **Files.** Each write and set_len since the last good sync is kept, lost or torn, each on its own. A
+//!   torn write has only its beginning or only its end (blocks reach the medium in any order; what lies
+//!   between is old bytes or zeros). A failed sync is Linux's mark-clean: what was pending stays visible, but
+//!   each piece may be lost for ever, even when a later sync returns `Ok`.
+//! * **Folders.** Names created, renamed and removed since the last sync_dir survive as a prefix, per folder:
+//!   ext4, xfs, btrfs and f2fs journal a folder's changes in order. With [`Names::AnyOrder`] each survives on
+//!   its own, which is all that the trait promises: what removes a name because another one is there must
+//!   have synced that one. A file whose bytes were synced and whose name was not may be gone, and a name that
+//!   survives may stand for a file whose bytes are lost.
+//! * **Handles** to one path share the file; a removed file stays readable through its handles, until the
+//!   cut.
 //!
 //! It costs about what the bytes cost: an exhaustive test reboots it thousands of times a second.
 
@@ -156,7 +159,8 @@ impl FaultDisk {
         self.state().used()
     }
 
-    /// Most bytes the files may have together: a write beyond leaves what fits and fails with ENOSPC. A reboot keeps it.
+    /// Most bytes the files may have together: a write beyond leaves what fits and fails with ENOSPC. A
+    /// reboot keeps it.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
@@ -192,7 +196,8 @@ impl FaultDisk {
         state.find(path).map(|inode| state.inodes[inode].live.clone())
     }
 
-    /// The disk after the power came back. The old one is cut, if it was not; it can be rebooted again, differently.
+    /// The disk after the power came back. The old one is cut, if it was not; it can be rebooted again,
+    /// differently.
     pub fn reboot(&self, survive: Survive) -> FaultDisk {
         self.state().cut = true;
         self.preview(survive)

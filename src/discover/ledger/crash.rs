@@ -1,5 +1,5 @@
-//! The ledger against a naive model: a power cut at every step, errors at every operation, random histories, and
-//! reports of what went wrong for others.
+//! The ledger against a naive model: a power cut at every step, errors at every operation, random histories,
+//! and reports of what went wrong for others.
 
 use std::collections::BTreeMap;
 
@@ -176,7 +176,8 @@ impl World {
     }
 }
 
-/// Both sources, three days; enough saves that days are merged twice; an expiry, and a source forgotten and begun again.
+/// Both sources, three days; enough saves that days are merged twice; an expiry, and a source forgotten and
+/// begun again.
 fn history() -> Vec<Do> {
     let mut history = Vec::new();
     for round in 0..18_u8 {
@@ -394,8 +395,8 @@ fn look_ups_beside_saves_and_merges_are_never_wrong() {
     assert!(deleted.is_empty(), "{deleted:?}");
 }
 
-/// elastic/beats#39116: 1 GB of state for a million objects. Here at most 48 bytes each, in the middle of a merge as well;
-/// and old days go.
+/// elastic/beats#39116: 1 GB of state for a million objects. Here at most 48 bytes each, in the middle of a
+/// merge as well; and old days go.
 #[test]
 fn an_object_takes_at_most_48_bytes_and_expires() {
     let disk = FaultDisk::new();
@@ -449,7 +450,8 @@ fn sources_share_nothing_and_a_removed_one_is_kept_until_it_is_forgotten() {
         assert!(!world.ledger.contains("b", day(1), "only a's").unwrap());
         world.run(&Do::Save);
     }
-    // The next runs know of `b` alone: the ledger is not told which sources are configured, so it cannot wipe any.
+    // The next runs know of `b` alone: the ledger is not told which sources are configured, so it cannot wipe
+    // any.
     let mut world = world.reboot(Survive::Nothing);
     world.run(&Do::Insert(vec![object("b", "new")]));
     world.run(&Do::Save);
@@ -467,7 +469,8 @@ fn sources_share_nothing_and_a_removed_one_is_kept_until_it_is_forgotten() {
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
-/// elastic/beats#39065: an object that failed once was skipped as old later. Here nothing but its own entry makes it known.
+/// elastic/beats#39065: an object that failed once was skipped as old later. Here nothing but its own entry
+/// makes it known.
 #[test]
 fn an_object_that_failed_is_not_known_whatever_is_collected_around_it() {
     let mut world = World::new(FaultDisk::new(), 100);

@@ -4,8 +4,9 @@ use std::fmt;
 
 use time::{Date, Month};
 
-/// Days since [`Day::FIRST`]. CloudTrail began in November 2013; earlier dates, which only a foreign object can bear,
-/// share the first day, and those past [`Day::LAST`] the last: the number of days is bounded whatever stands in a bucket.
+/// Days since [`Day::FIRST`]. CloudTrail began in November 2013; earlier dates, which only a foreign object
+/// can bear, share the first day, and those past [`Day::LAST`] the last: the number of days is bounded
+/// whatever stands in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Day(u16);
 

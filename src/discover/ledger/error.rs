@@ -15,7 +15,7 @@ pub enum LedgerError {
         /// What the system says.
         error: io::Error,
     },
-    /// A file is not what was written. Only a person can decide: see [`LedgerError`]'s text for the remedy.
+    /// A file is not what was written. Nothing is done about it unasked: the text says the remedy.
     Corrupt {
         /// The file, from the state folder.
         path: String,
@@ -45,7 +45,7 @@ impl fmt::Display for LedgerError {
         match self {
             LedgerError::Disk { what, path, error } => write!(f, "ledger: cannot {what} {path}: {error}"),
             LedgerError::Corrupt { path, why, remedy } => {
-                write!(f, "ledger: {path} is damaged: {why}; {remedy}")
+                write!(f, "ledger: {path} in the state folder is damaged: {why}; {remedy}")
             }
             LedgerError::Source { name, why } => write!(f, "ledger: source {name:?}: {why}"),
         }

@@ -5,23 +5,30 @@
 //! ledger/SOURCE.YYYYMMDD.SEQ.run     sorted entries of 16 bytes, a few runs for each source and day
 //! ```
 //!
-//! The spool's log is the write-ahead log: what [`Ledger::insert`] takes stays in memory until [`Ledger::save`] writes it
-//! as one sorted run for each source and day, and after a crash [`Ledger::replay`] takes it again from the end frames behind
-//! the checkpoint. Invariants, each held by the power-cut tests in `crash.rs`:
+//! The spool's log is the write-ahead log: what [`Ledger::insert`] takes stays in memory until
+//! [`Ledger::save`] writes it as one sorted run for each source and day, and after a crash [`Ledger::replay`]
+//! takes it again from the end frames behind the checkpoint. Invariants, each held by the power-cut tests in
+//! `crash.rs`:
 //!
-//! * A run is true by itself: an entry is in it only when the object is durable in the spool. So a run is never taken
-//!   back, and one that a crash left beside the checkpoint, or beside the merged one, only repeats what is known.
-//! * Runs are durable before the checkpoint that reaches past their entries; a merged run before its parts are removed.
+//! * A run is true by itself: an entry is in it only when the object is durable in the spool. So no
+//!   run is wrong after a crash: one that it left beside the checkpoint, or beside the merged one, only
+//!   repeats what is known.
+//! * Runs are durable before the checkpoint that reaches past their entries; a merged run before its parts
+//!   are removed.
 //! * The books are the checkpoint's and what is replayed behind it: exact, each object once.
-//! * Entries hold keys, never times: an object is known only if it was inserted itself, whatever its neighbours are.
-//! * Sources share nothing. A source that leaves the configuration keeps its entries and books until [`Ledger::forget`].
+//! * Entries hold keys, never times: an object is known only if it was inserted itself, whatever its
+//!   neighbours are.
+//! * Sources share nothing. A source that leaves the configuration keeps its entries and books until
+//!   [`Ledger::forget`].
 //!
-//! A damaged file is an error that names it ([`LedgerError::Corrupt`]) and says what removing it costs: at most, objects that are
-//! collected once more. It is never taken for an empty one: that would collect a day again without anybody knowing why. A
-//! damaged run stops look-ups that need the damaged block, and merges of its day; all else goes on.
+//! A damaged file is an error that names it ([`LedgerError::Corrupt`]) and says what removing it costs: at
+//! most, objects that are collected once more. It is never taken for an empty one: that would collect a day
+//! again without anybody knowing why. A damaged run stops look-ups that need the damaged block, and merges of
+//! its day; all else goes on.
 //!
-//! Memory: [`limits::LEDGER_MEMORY_ENTRIES`] entries, the names of the runs (a handful for each source and day until
-//! [`Ledger::expire`]), the open files of [`limits::LEDGER_OPEN_RUNS`] runs, one block for look-ups and one for each run in a merge.
+//! Memory: [`limits::LEDGER_MEMORY_ENTRIES`] entries, the names of the runs (a handful for each source and
+//! day until [`Ledger::expire`]), the open files of [`limits::LEDGER_OPEN_RUNS`] runs, one block for look-ups
+//! and one for each run in a merge.
 
 mod checkpoint;
 #[cfg(test)]
@@ -30,6 +37,7 @@ mod day;
 mod error;
 mod lookup;
 mod run;
+mod save;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,7 +48,7 @@ use self::checkpoint::Checkpoint;
 use self::day::Day;
 pub use self::error::LedgerError;
 use self::lookup::Lookup;
-use self::run::{DIR, Name, Run, Stream, Writer};
+use self::run::{DIR, Name};
 use crate::limits;
 use crate::record::{Counts, ObjectFate};
 use crate::spool::atomic;
@@ -104,9 +112,11 @@ struct State {
 struct Source {
     books: Books,
     /// What no run has yet.
-    memory: Arc<BTreeSet<(Day, run::Entry)>>,
+    memory: Arc<Memory>,
     days: BTreeMap<Day, Runs>,
 }
+
+type Memory = BTreeSet<(Day, run::Entry)>;
 
 /// The runs of one source and day, largest first: most look-ups end at the first.
 #[derive(Default)]
@@ -124,8 +134,8 @@ struct RunRef {
 }
 
 impl<D: Disk> Ledger<D> {
-    /// Opens the ledger of a state folder; an empty one when there is none. [`Ledger::replay`] must follow with
-    /// everything in the spool behind [`Ledger::checkpoint`], before anything else is asked.
+    /// Opens the ledger of a state folder; an empty one when there is none. [`Ledger::replay`] must follow
+    /// with everything in the spool behind [`Ledger::checkpoint`], before anything else is asked.
     pub fn open(disk: D) -> Result<Ledger<D>, LedgerError> {
         Ledger::open_bounded(disk, limits::LEDGER_MEMORY_ENTRIES)
     }
@@ -166,8 +176,9 @@ impl<D: Disk> Ledger<D> {
         self.state().saved.through
     }
 
-    /// At the start: an object that the spool has behind the checkpoint; it ends at `end`. In the order of the log. What ends
-    /// before the checkpoint is in the books already and changes nothing. An error is one of [`Ledger::insert`]'s.
+    /// At the start: an object that the spool has behind the checkpoint; it ends at `end`. In the order of
+    /// the log. What ends before the checkpoint is in the books already and changes nothing. An error is one
+    /// of [`Ledger::insert`]'s.
     pub fn replay(&self, entry: &Entry<'_>, end: Position) -> Result<(), LedgerError> {
         if end <= self.checkpoint() {
             return Ok(());
@@ -175,11 +186,11 @@ impl<D: Disk> Ledger<D> {
         self.add(end, std::slice::from_ref(entry))
     }
 
-    /// After a commit: the objects it covers, at most [`limits::COMMIT_OBJECTS`]. When the memory part would become too large
-    /// it is saved first.
+    /// After a commit: the objects it covers, at most [`limits::COMMIT_OBJECTS`]. When the memory part would
+    /// become too large it is saved first.
     ///
-    /// `Err`: none of the objects was taken. They are in the spool, so collecting them again would double them: call
-    /// again with the same, and nothing else, until it is `Ok`.
+    /// `Err`: none of the objects was taken. They are in the spool, so collecting them again would double
+    /// them: call again with the same, and nothing else, until it is `Ok`.
     pub fn insert(&self, committed: &Committed, entries: &[Entry<'_>]) -> Result<(), LedgerError> {
         self.add(committed.through, entries)
     }
@@ -212,11 +223,12 @@ impl<D: Disk> Ledger<D> {
         }
     }
 
-    /// Writes the memory part as sorted runs, then the checkpoint, and returns it: the spool may drop what ends before.
-    /// Then merges where a day has [`limits::LEDGER_RUNS`] runs; a merge that fails is logged and tried again later.
+    /// Writes the memory part as sorted runs, then the checkpoint, and returns it: the spool may drop what
+    /// ends before. Then merges where a day has [`limits::LEDGER_RUNS`] runs; a merge that fails is logged
+    /// and tried again later.
     ///
-    /// `Err`: everything is known as before, from memory or from disk, and the checkpoint is the old one or, when its last
-    /// sync failed, may be the new one.
+    /// `Err`: everything is known as before, from memory or from disk, and the checkpoint is the old one or,
+    /// when its last sync failed, may be the new one.
     pub fn save(&self) -> Result<Position, LedgerError> {
         self.save_locked(&mut self.lock_turn())
     }
@@ -231,9 +243,9 @@ impl<D: Disk> Ledger<D> {
         self.state().sources.keys().cloned().collect()
     }
 
-    /// Drops a source's entries of the days before `before`; its books stay. What comes again for such a day is taken again.
-    /// After a crash, entries of those days that were never saved are back until the next call. `Err`: some may be left;
-    /// call again.
+    /// Drops a source's entries of the days before `before`; its books stay. What comes again for such a day
+    /// is taken again. After a crash, entries of those days that were never saved are back until the next
+    /// call. `Err`: some may be left; call again.
     pub fn expire(&self, source: &str, before: Date) -> Result<(), LedgerError> {
         let mut turn = self.lock_turn();
         let before = Day::of(before);
@@ -249,8 +261,8 @@ impl<D: Disk> Ledger<D> {
         self.remove_days(source, days, &mut turn)
     }
 
-    /// Drops everything of a source, its books as well, and durably: also what is still in the spool is not replayed.
-    /// `Err`: some of it may be left; call again.
+    /// Drops everything of a source, its books as well, and durably: also what is still in the spool is not
+    /// replayed. `Err`: some of it may be left; call again.
     pub fn forget(&self, source: &str) -> Result<(), LedgerError> {
         let mut turn = self.lock_turn();
         // What a former call could not remove is on disk only.
@@ -305,194 +317,8 @@ impl<D: Disk> Ledger<D> {
         Ok(())
     }
 
-    fn save_locked(&self, turn: &mut Turn) -> Result<Position, LedgerError> {
-        let memory: Vec<_> = {
-            let state = self.state();
-            let filled = state.sources.iter().filter(|(_, source)| !source.memory.is_empty());
-            filled.map(|(name, source)| (name.clone(), source.memory.clone())).collect()
-        };
-        if !memory.is_empty() {
-            let mut runs = Vec::new();
-            let written = self.write_runs(&memory, turn, &mut runs);
-            if let Err(error) = written {
-                // Each try would leave another copy on a disk that may be full.
-                runs.iter().for_each(|(name, _)| drop(self.disk.remove(&name.path())));
-                return Err(error);
-            }
-            drop(memory);
-            let mut state = self.state();
-            for (name, run) in runs {
-                if let Some(source) = state.sources.get_mut(&name.source) {
-                    source.memory = Arc::default();
-                    source.days.entry(name.day).or_default().add(run);
-                }
-            }
-        }
-        let through = self.write_checkpoint()?;
-        self.merge(turn);
-        Ok(through)
-    }
-
-    /// One run for each source and day, durable under their names.
-    fn write_runs(
-        &self,
-        memory: &[(Box<str>, Arc<BTreeSet<(Day, run::Entry)>>)],
-        turn: &mut Turn,
-        runs: &mut Vec<(Name, RunRef)>,
-    ) -> Result<(), LedgerError> {
-        for (source, entries) in memory {
-            let mut entries = entries.iter().peekable();
-            while let Some((day, first)) = entries.next() {
-                let run = self.write_run(source, *day, turn, |writer| {
-                    writer.push(first)?;
-                    while let Some((_, entry)) = entries.next_if(|(other, _)| other == day) {
-                        writer.push(entry)?;
-                    }
-                    Ok(())
-                })?;
-                runs.push(run);
-            }
-        }
-        self.sync_dir(turn)
-    }
-
-    /// Writes one run; its name is not yet durable. Leaves nothing behind when it fails.
-    fn write_run(
-        &self,
-        source: &str,
-        day: Day,
-        turn: &mut Turn,
-        fill: impl FnOnce(&mut Writer<D>) -> Result<(), LedgerError>,
-    ) -> Result<(Name, RunRef), LedgerError> {
-        let name = Name { source: source.into(), day, seq: turn.next };
-        turn.next += 1;
-        let mut writer = Writer::create(&self.disk, name.clone())?;
-        match fill(&mut writer).and_then(|()| writer.finish()) {
-            Ok(count) => {
-                let run = RunRef { seq: name.seq, bytes: run::file_len(count) };
-                Ok((name, run))
-            }
-            Err(error) => {
-                writer.discard();
-                Err(error)
-            }
-        }
-    }
-
-    fn write_checkpoint(&self) -> Result<Position, LedgerError> {
-        let checkpoint = {
-            let state = self.state();
-            let books = state.sources.iter().map(|(name, source)| (name.clone(), source.books)).collect();
-            Checkpoint { through: state.through, books }
-        };
-        if checkpoint != self.state().saved {
-            let replaced = atomic::replace(&self.disk, DIR, checkpoint::FILE, &checkpoint.encode());
-            replaced.map_err(LedgerError::disk("replace", "ledger/checkpoint"))?;
-        }
-        let through = checkpoint.through;
-        self.state().saved = checkpoint;
-        Ok(through)
-    }
-
-    /// Merges runs of every day that has too many. The entries are durable as they are, so a failure can wait.
-    fn merge(&self, turn: &mut Turn) {
-        let due: Vec<(Box<str>, Day, Vec<RunRef>)> = {
-            let state = self.state();
-            let days = state
-                .sources
-                .iter()
-                .flat_map(|(name, source)| source.days.iter().map(move |(day, runs)| (name, *day, runs)));
-            let due = days.filter(|(_, _, runs)| runs.list.len() >= runs.merge_at.max(limits::LEDGER_RUNS));
-            due.map(|(name, day, runs)| (name.clone(), day, runs.smallest())).collect()
-        };
-        for (source, day, parts) in due {
-            if let Err(error) = self.merge_day(&source, day, &parts, turn) {
-                log::warn!("{error}; runs of {source} {day} stay unmerged for now");
-                let mut state = self.state();
-                if let Some(runs) =
-                    state.sources.get_mut(&source).and_then(|source| source.days.get_mut(&day))
-                {
-                    runs.merge_at = runs.list.len() + limits::LEDGER_RUNS;
-                }
-            }
-        }
-    }
-
-    fn merge_day(
-        &self,
-        source: &str,
-        day: Day,
-        parts: &[RunRef],
-        turn: &mut Turn,
-    ) -> Result<(), LedgerError> {
-        let mut streams = Vec::with_capacity(parts.len());
-        for part in parts {
-            let name = Name { source: source.into(), day, seq: part.seq };
-            let run = Run::open(&self.disk, name.clone())?;
-            streams.push(
-                run.ok_or_else(|| name.corrupt("it was removed while trailspool was running"))?.stream(),
-            );
-        }
-        let (name, merged) = self.write_run(source, day, turn, |writer| merge_streams(streams, writer))?;
-        if let Err(error) = self.sync_dir(turn) {
-            let _ = self.disk.remove(&name.path());
-            return Err(error);
-        }
-        if let Some(of_source) = self.state().sources.get_mut(source) {
-            let runs = of_source.days.entry(day).or_default();
-            runs.list.retain(|run| !parts.contains(run));
-            runs.add(merged);
-            runs.merge_at = 0;
-        }
-        self.remove_runs(source, day, parts, turn)
-    }
-
-    fn remove_days(
-        &self,
-        source: &str,
-        days: BTreeMap<Day, Runs>,
-        turn: &mut Turn,
-    ) -> Result<(), LedgerError> {
-        let mut result = Ok(());
-        for (day, runs) in days {
-            result = result.and(self.remove_runs(source, day, &runs.list, turn));
-        }
-        result?;
-        if turn.unsynced { self.sync_dir(turn) } else { Ok(()) }
-    }
-
-    /// Removes files of runs that the state no longer names. It names those again that cannot be removed. One that a crash
-    /// brings back repeats what is known.
-    fn remove_runs(
-        &self,
-        source: &str,
-        day: Day,
-        runs: &[RunRef],
-        turn: &mut Turn,
-    ) -> Result<(), LedgerError> {
-        let mut result = Ok(());
-        for run in runs {
-            turn.unsynced = true;
-            let path = Name { source: source.into(), day, seq: run.seq }.path();
-            match self.disk.remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    let mut state = self.state();
-                    state.sources.entry(source.into()).or_default().days.entry(day).or_default().add(*run);
-                    result = result.and(Err(LedgerError::disk("remove", &path)(error)));
-                }
-                _ => self.lock_lookup().close(run.seq),
-            }
-        }
-        result
-    }
-
-    fn sync_dir(&self, turn: &mut Turn) -> Result<(), LedgerError> {
-        self.disk.sync_dir(DIR).map_err(LedgerError::disk("sync", DIR))?;
-        turn.unsynced = false;
-        Ok(())
-    }
-
-    // A panic while one of these was held left nothing half changed: each change of the state is made at once.
+    // A panic while one of these was held left nothing half changed: each change of the state is made at
+    // once.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -514,46 +340,6 @@ impl Books {
         }
         self.counts.add(&entry.counts);
     }
-}
-
-impl Runs {
-    fn add(&mut self, run: RunRef) {
-        let at = self.list.partition_point(|other| other.bytes >= run.bytes);
-        self.list.insert(at, run);
-    }
-
-    /// What to merge: the smallest two, and on while the next is no larger than what there is already. So an entry is
-    /// written again only when what it stands in at least about doubles, and few runs are left.
-    fn smallest(&self) -> Vec<RunRef> {
-        let mut parts: Vec<RunRef> = Vec::new();
-        let mut sum = 0;
-        for run in self.list.iter().rev().take(limits::LEDGER_RUNS) {
-            if parts.len() >= 2 && run.bytes > sum {
-                break;
-            }
-            sum += run.bytes;
-            parts.push(*run);
-        }
-        parts
-    }
-}
-
-/// Merges sorted runs into one; what stands in several is written once.
-fn merge_streams<D: Disk>(
-    mut streams: Vec<Stream<D::File>>,
-    writer: &mut Writer<D>,
-) -> Result<(), LedgerError> {
-    let mut heads = Vec::with_capacity(streams.len());
-    for stream in &mut streams {
-        heads.push(stream.next()?);
-    }
-    while let Some((at, least)) =
-        heads.iter().enumerate().filter_map(|(at, head)| Some((at, (*head)?))).min_by_key(|x| x.1)
-    {
-        writer.push(&least)?;
-        heads[at] = streams[at].next()?;
-    }
-    Ok(())
 }
 
 fn read_checkpoint<D: Disk>(disk: &D) -> Result<Checkpoint, LedgerError> {

@@ -1,13 +1,14 @@
-//! A run: the entries of one source and day that one save or one merge wrote, sorted. Written once, never changed.
+//! A run: the entries of one source and day that one save or one merge wrote, sorted. Written once, never
+//! changed.
 //!
 //! ```text
 //! header   magic "tspl-run" | version u32 | day u32 (20260131) | count u64 | source [u8; 16] | crc32 u32
 //! blocks   each 255 entries of 16 bytes, ascending, no entry twice; the last block holds the rest | crc32 u32
 //! ```
-//! Little-endian. `source` is the beginning of the SHA-256 of its name. A header's CRC covers what is before it; a
-//! block's covers the CRC-32 of the run's path (`ledger/…`), the block's number (u64) and its entries: a block that stands in the wrong place
-//! or file does not pass. The CRCs are checked as blocks are read, by a look-up or a merge: opening the
-//! ledger reads no run, and a damaged block stops only what needs it.
+//! Little-endian. `source` is the beginning of the SHA-256 of its name. A header's CRC covers what is before
+//! it; a block's covers the CRC-32 of the run's path (`ledger/…`), the block's number (u64) and its entries:
+//! a block that stands in the wrong place or file does not pass. The CRCs are checked as blocks are read, by
+//! a look-up or a merge: opening the ledger reads no run, and a damaged block stops only what needs it.
 
 use std::io;
 
@@ -88,7 +89,8 @@ pub(super) fn file_len(count: u64) -> u64 {
     HEADER as u64 + count * ENTRY as u64 + count.div_ceil(BLOCK_ENTRIES as u64) * CRC as u64
 }
 
-/// Writes a run. Dropped before [`Writer::finish`], it leaves a temporary file, which [`Writer::discard`] takes away.
+/// Writes a run. Dropped before [`Writer::finish`], it leaves a temporary file, which [`Writer::discard`]
+/// takes away.
 pub(super) struct Writer<D: Disk> {
     disk: D,
     file: D::File,
@@ -197,8 +199,8 @@ impl<F: DiskFile> Run<F> {
         self.name.seq
     }
 
-    /// Whether the entry is there. Entries are hashes, so where one stands follows from what it is, nearly: one or
-    /// two blocks are read. When that guess fails several times, halving goes on.
+    /// Whether the entry is there. Entries are hashes, so where one stands follows from what it is, nearly:
+    /// one or two blocks are read. When that guess fails several times, halving goes on.
     pub(super) fn contains(&self, entry: &Entry, block: &mut Block) -> Result<bool, LedgerError> {
         let (mut low, mut high) = (0, self.count.div_ceil(BLOCK_ENTRIES as u64));
         let (mut low_key, mut high_key) = (0, u64::MAX);
@@ -295,7 +297,8 @@ fn header(name: &Name, count: u64) -> [u8; HEADER] {
     bytes
 }
 
-/// What the blocks of a run have in common that those of another have not; the count is not known while they are written.
+/// What the blocks of a run have in common that those of another have not; the count is not known while they
+/// are written.
 fn seed(name: &Name) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(name.path().as_bytes());
