@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::cursor::Cursor;
-use super::disk::{Disk, DiskFile};
+use super::disk::Disk;
 use super::frame::{Frame, Identity};
 use super::position::Position;
 use super::quarantine::{self, Entry};

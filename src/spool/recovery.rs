@@ -47,12 +47,12 @@ pub struct Recovery {
     pub cut_bytes: u64,
     /// Spots of committed data that do not check out.
     pub damaged: u64,
-    /// What an operator should know, as sentences. At most [`NOTES`].
+    /// What an operator should know, as sentences: the first few.
     pub notes: Vec<String>,
 }
 
 /// Most notes of a recovery.
-pub const NOTES: usize = 32;
+const NOTES: usize = 32;
 
 impl Recovery {
     fn note(&mut self, text: String) {
@@ -336,10 +336,12 @@ fn cut<D: Disk>(
     }
     if let Some(last) = segments.last_mut().filter(|last| last.number == segment) {
         last.end = offset;
-        let len = files.iter().find(|file| file.number == segment).map_or(0, |file| file.len);
-        if len > offset {
-            shorten(disk, segment, offset)?;
-            recovery.cut_bytes += len - offset;
+    }
+    for Segment { number, end } in segments.iter().rev().copied() {
+        let len = files.iter().find(|file| file.number == number).map_or(0, |file| file.len);
+        if len > end {
+            shorten(disk, number, end)?;
+            recovery.cut_bytes += len - end;
         }
     }
     Ok(segments)
