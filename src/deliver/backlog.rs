@@ -1,11 +1,16 @@
-//! What the loop of an output asks of the spool and the quarantine. Every call but [`Backlog::advance`] may
-//! block.
+//! What the loop of an output asks of the spool and the quarantine ([`Backlog`]), and how they answer
+//! ([`Spooled`]). Every call but [`Backlog::advance`] may block.
 
 use std::fmt::Display;
+use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::batch::Settled;
 use crate::record::ObjectId;
+use crate::spool::disk::Disk;
+use crate::spool::quarantine::Entry;
+use crate::spool::{Cursor, Quarantine, Reader, Spool, SpoolError};
 
 /// Sees one record, and where the cursor stands behind it; `Break` leaves the record for the next read.
 pub type Visit<'a, C> = dyn FnMut(&ObjectId, u32, &[u8], C) -> ControlFlow<()> + 'a;
@@ -26,9 +31,9 @@ pub trait Backlog: Send + 'static {
     /// These records are settled. In memory alone.
     fn advance(&mut self, settled: Settled<Self::Cursor>);
     /// Makes what is settled durable.
-    fn save(&mut self) -> std::io::Result<()>;
+    fn save(&mut self) -> io::Result<()>;
     /// Puts a record that the receiver refused into the quarantine. Durable on return.
-    fn set_aside(&mut self, record: &Refused<'_>) -> std::io::Result<()>;
+    fn set_aside(&mut self, record: &Refused<'_>) -> io::Result<()>;
 }
 
 /// A record that a receiver refused.
@@ -44,4 +49,68 @@ pub struct Refused<'a> {
     pub detail: &'a str,
     /// Its bytes.
     pub bytes: &'a [u8],
+}
+
+/// The spool and the quarantine, for one output.
+pub struct Spooled<D: Disk> {
+    output: Box<str>,
+    spool: Arc<Spool<D>>,
+    reader: Reader<D>,
+    quarantine: Quarantine<D>,
+    /// All time, as the cursor keeps them: the reader's own counts know of no refusals.
+    delivered: u64,
+    rejected: u64,
+}
+
+impl<D: Disk> Spooled<D> {
+    /// Stands at the output's cursor.
+    ///
+    /// # Errors
+    /// When the spool was opened without this output.
+    pub fn new(
+        output: &str,
+        spool: Arc<Spool<D>>,
+        quarantine: Quarantine<D>,
+    ) -> Result<Spooled<D>, SpoolError> {
+        let reader = spool.reader(output)?;
+        let Cursor { delivered, rejected, .. } = spool.cursor(output)?;
+        Ok(Spooled { output: output.into(), spool, reader, quarantine, delivered, rejected })
+    }
+}
+
+impl<D: Disk> Backlog for Spooled<D> {
+    type Cursor = Cursor;
+    type Error = SpoolError;
+
+    fn read(&mut self, visit: &mut Visit<'_, Cursor>) -> Result<(), SpoolError> {
+        self.reader.read(visit)
+    }
+
+    fn rewind(&mut self) -> Result<(), SpoolError> {
+        let cursor = self.spool.cursor(&self.output)?;
+        self.seek(cursor)
+    }
+
+    fn seek(&mut self, to: Cursor) -> Result<(), SpoolError> {
+        self.reader.seek(to);
+        Ok(())
+    }
+
+    fn advance(&mut self, settled: Settled<Cursor>) {
+        self.delivered += settled.accepted;
+        self.rejected += settled.set_aside;
+        let Settled { cursor, .. } = settled;
+        let cursor = Cursor { delivered: self.delivered, rejected: self.rejected, ..cursor };
+        self.spool.advance(&self.output, cursor);
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        self.spool.save(&self.output)
+    }
+
+    fn set_aside(&mut self, record: &Refused<'_>) -> io::Result<()> {
+        let &Refused { object, index, reason, detail, bytes } = record;
+        let entry = Entry { object, index: Some(index), output: Some(&self.output), reason, detail };
+        self.quarantine.put(&entry, bytes)
+    }
 }

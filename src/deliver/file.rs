@@ -34,7 +34,7 @@ pub struct File {
 }
 
 impl File {
-    /// Nothing is opened yet. `rotate_bytes` 0: never rotated.
+    /// Nothing is opened yet. At least one rotated file is kept.
     pub fn new(path: &Path, rotate_bytes: u64, rotate_keep: u32) -> File {
         File { log: Arc::new(Mutex::new(Log { path: path.into(), rotate_bytes, rotate_keep, open: None })) }
     }
@@ -78,7 +78,7 @@ impl Log {
     fn append(&mut self, lines: &[u8]) -> Result<(), Fault> {
         let mut file = self.current()?;
         let mut len = self.ok("look at", file.metadata())?.len();
-        if self.rotate_bytes > 0 && len > 0 && len + lines.len() as u64 > self.rotate_bytes {
+        if len > 0 && len + lines.len() as u64 > self.rotate_bytes {
             drop(file);
             let rotated = self.rotate();
             self.ok("rotate", rotated)?;
@@ -151,10 +151,6 @@ impl Log {
     }
 
     fn rotate(&self) -> io::Result<()> {
-        if self.rotate_keep == 0 {
-            fs::remove_file(&self.path)?;
-            return sync_folder(&self.path);
-        }
         let mut last = 1;
         while last < self.rotate_keep && self.rotated(last).try_exists()? {
             last += 1;
@@ -259,11 +255,11 @@ mod tests {
     #[tokio::test]
     async fn lines_are_appended_to_what_is_there_and_the_file_is_not_for_everybody() {
         let place = place();
-        let mut file = File::new(&place.path, 0, 0);
+        let mut file = File::new(&place.path, u64::MAX, 1);
         assert_eq!(send(&mut file, "{\"a\":1}\n").await, Outcome::Accepted);
         assert_eq!(send(&mut file, "{\"a\":2}\n").await, Outcome::Accepted);
         drop(file);
-        assert_eq!(send(&mut File::new(&place.path, 0, 0), "{\"a\":3}\n").await, Outcome::Accepted);
+        assert_eq!(send(&mut File::new(&place.path, u64::MAX, 1), "{\"a\":3}\n").await, Outcome::Accepted);
         assert_eq!(place.read(""), "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n");
         assert_eq!(fs::metadata(&place.path).unwrap().permissions().mode() & 0o7777 & !MODE, 0);
     }
@@ -279,7 +275,7 @@ mod tests {
         ] {
             let place = place();
             fs::write(&place.path, before).unwrap();
-            assert_eq!(send(&mut File::new(&place.path, 0, 0), "next\n").await, Outcome::Accepted);
+            assert_eq!(send(&mut File::new(&place.path, u64::MAX, 1), "next\n").await, Outcome::Accepted);
             assert_eq!(place.read(""), format!("{kept}next\n"));
         }
     }
@@ -288,11 +284,11 @@ mod tests {
     async fn something_that_is_no_file_of_lines_is_not_touched() {
         let place = place();
         fs::File::create(&place.path).unwrap().set_len(2 * TORN_LINE_BYTES).unwrap();
-        assert!(held(send(&mut File::new(&place.path, 0, 0), "x\n").await).contains("no line break"));
+        assert!(held(send(&mut File::new(&place.path, u64::MAX, 1), "x\n").await).contains("no line break"));
         assert_eq!(fs::metadata(&place.path).unwrap().len(), 2 * TORN_LINE_BYTES);
 
         let folder = place.folder.path();
-        assert!(held(send(&mut File::new(folder, 0, 0), "x\n").await).contains("not a regular file"));
+        assert!(held(send(&mut File::new(folder, u64::MAX, 1), "x\n").await).contains("not a regular file"));
     }
 
     #[tokio::test]
@@ -321,20 +317,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keeping_none_starts_over() {
-        let place = place();
-        let mut file = File::new(&place.path, 8, 0);
-        for lines in ["1111\n", "2222\n"] {
-            assert_eq!(send(&mut file, lines).await, Outcome::Accepted);
-        }
-        assert_eq!(place.read(""), "2222\n");
-        assert!(!place.exists(".1"));
-    }
-
-    #[tokio::test]
     async fn a_file_that_logrotate_moved_or_removed_is_made_anew() {
         let place = place();
-        let mut file = File::new(&place.path, 0, 0);
+        let mut file = File::new(&place.path, u64::MAX, 1);
         send(&mut file, "1\n").await;
         fs::rename(&place.path, format!("{}.old", place.path.display())).unwrap();
         assert_eq!(send(&mut file, "2\n").await, Outcome::Accepted);
@@ -353,7 +338,7 @@ mod tests {
     async fn a_missing_folder_is_said_and_tried_again() {
         let place = place();
         let path = place.folder.path().join("logs/out.ndjson");
-        let mut file = File::new(&path, 0, 0);
+        let mut file = File::new(&path, u64::MAX, 1);
         let text = storage(send(&mut file, "1\n").await);
         assert!(text.contains(&*path.to_string_lossy()) && text.contains("create its folder"), "{text}");
         fs::create_dir(path.parent().unwrap()).unwrap();
@@ -364,7 +349,7 @@ mod tests {
     async fn a_failed_write_leaves_the_file_as_it_was_and_the_next_one_opens_it_again() {
         let place = place();
         fs::write(&place.path, "before\n").unwrap();
-        let mut file = File::new(&place.path, 0, 0);
+        let mut file = File::new(&place.path, u64::MAX, 1);
         // a handle that cannot write stands for a disk that will not
         file.log.lock().unwrap().open = Some(fs::File::open(&place.path).unwrap());
         assert!(storage(send(&mut file, "1\n").await).contains("cannot write"));
@@ -376,9 +361,9 @@ mod tests {
     #[tokio::test]
     async fn two_outputs_never_write_the_same_file() {
         let place = place();
-        let mut first = File::new(&place.path, 0, 0);
+        let mut first = File::new(&place.path, u64::MAX, 1);
         send(&mut first, "1\n").await;
-        let mut second = File::new(&place.path, 0, 0);
+        let mut second = File::new(&place.path, u64::MAX, 1);
         assert!(held(send(&mut second, "2\n").await).contains("another output"));
         drop(first);
         assert_eq!(send(&mut second, "2\n").await, Outcome::Accepted);

@@ -253,10 +253,14 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 
     /// The receiver refuses whatever it is sent: nothing is set aside, the batch is read again later.
     async fn doubt(&mut self) -> Result<(), Stopped> {
-        let text = format!(
-            "{}; it accepted no other record either, so none is quarantined: check the output's `url` and `format`",
-            self.said
-        );
+        let alone = self.work()?.batch.len() == 1;
+        let text = if alone {
+            "it has accepted nothing else since the start, so the next record will tell whether this one is bad or the \
+             output's `url` or `format` is wrong"
+        } else {
+            "it accepted no other record either, so none is quarantined: check the output's `url` and `format`"
+        };
+        let text = format!("{}; {text}", self.said);
         self.work()?.batch.give_up();
         self.trouble(Reason::Held, text, None).await?;
         self.stand(Work::go_back).await

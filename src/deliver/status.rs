@@ -211,3 +211,44 @@ fn due(last: &mut Option<Instant>) -> bool {
 fn now() -> SystemTime {
     SystemTime::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_trouble_is_logged_once_in_five_minutes() {
+        let mut last = None;
+        let mut logged = 0;
+        for _ in 0..3600 {
+            logged += usize::from(due(&mut last));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(logged, 3600 / 300);
+    }
+
+    #[test]
+    fn a_trouble_that_goes_on_keeps_its_beginning_and_a_new_one_does_not() {
+        let status = std::sync::Arc::new(OutputStatus::default());
+        let mut reporter = Reporter::new("siem", status.clone());
+        let wait = Duration::from_secs(1);
+        reporter.begin();
+        reporter.trouble(Reason::Connect, "refused".into(), wait);
+        let first = status.standing();
+        reporter.begin();
+        reporter.trouble(Reason::Connect, "no route".into(), wait);
+        let second = status.standing();
+        assert_eq!(first.since, second.since);
+        assert!(matches!(second.state, State::Retrying { text, .. } if text == "no route"));
+        reporter.trouble(Reason::Held, "401".into(), wait);
+        assert!(matches!(status.standing().state, State::Holding { .. }));
+        assert!(status.retries().eq(Reason::ALL.map(|reason| match reason {
+            Reason::Connect => (reason, 2),
+            Reason::Held => (reason, 1),
+            _ => (reason, 0),
+        })));
+        reporter.delivered(3, 30);
+        assert_eq!(status.standing().state, State::Sending);
+        assert_eq!((status.delivered_records(), status.delivered_bytes()), (3, 30));
+    }
+}

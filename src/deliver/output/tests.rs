@@ -414,3 +414,23 @@ async fn crashes_anywhere_lose_nothing() {
         assert_eq!(first, good, "seed {seed}");
     }
 }
+
+#[test]
+fn the_buffer_of_a_batch_is_used_again_unless_a_huge_record_made_it_grow() {
+    let memory = Memory { store: store(3, &[]), at: 0 };
+    let mut work = Work {
+        backlog: memory,
+        batch: Batch::new(100, 10),
+        lines: Vec::new(),
+        format: Format::Raw,
+        batch_bytes: 100,
+    };
+    work.fill().unwrap();
+    let place = work.lines.as_ptr();
+    let lines = Bytes::from(std::mem::take(&mut work.lines));
+    drop(lines.slice(0..7));
+    work.take_back(lines);
+    assert_eq!((work.lines.as_ptr(), work.lines.capacity()), (place, 100));
+    work.take_back(Bytes::from(Vec::from([0; 5000])));
+    assert_eq!(work.lines.capacity(), 100);
+}
