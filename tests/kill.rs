@@ -75,7 +75,7 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
                 longest = (longest * 5 / 4).min(Duration::from_secs(3));
             }
         } else {
-            end.expect_code(0);
+            assert!(matches!(end.code(), Some(0 | 75)), "exit {}; the log:\n{}", end.status, end.stderr);
             longest = (longest * 3 / 4).max(Duration::from_millis(30));
         }
         arrived = now;
@@ -84,7 +84,7 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
     }
     let at_last_kill = receiver.distinct();
     later.for_each(|object| server.add(object));
-    let end = home.once().expect_code(0);
+    let end = home.drain();
     peak_kib = peak_kib.max(end.peak_kib);
 
     let received = receiver.received();
