@@ -23,6 +23,12 @@ pub const OBJECT_BYTES: u64 = 256 * 1024 * 1024;
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// Bytes of one spool segment file before the next one is begun.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Entries of the quarantine. What comes after is counted only; 4,096 heads without raw bytes are below 10 MiB.
+pub const QUARANTINE_ENTRIES: u64 = 4096;
+/// Raw bytes of one entry, at most this fraction of the quarantine: one bad object must not push out all others.
+pub const QUARANTINE_ENTRY_FRACTION: u64 = 4;
+/// Bytes of the explanation kept with an entry.
+pub const QUARANTINE_DETAIL_BYTES: usize = 512;
 /// Bytes of a LIST answer's single XML event (a key of 1,024 bytes is at most 3,072 when URL-encoded).
 pub const XML_EVENT_BYTES: usize = 8 * 1024;
 /// Bytes of one LIST answer. 1,000 entries of the longest keys stay below.

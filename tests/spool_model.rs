@@ -1,0 +1,154 @@
+//! Random histories of a spool (objects, aborts, commits, outputs, restarts, power cuts, errors of the disk, a full
+//! spool) against a plain list. The seeds are fixed; `SPOOL_SEED=n` runs one of them alone.
+
+#[path = "common/fault_disk.rs"]
+mod fault_disk;
+#[path = "common/spool_history.rs"]
+mod spool_history;
+
+use fault_disk::{Cuts, EIO, ENOSPC, Fault, FaultDisk, Op, Survive};
+use spool_history::{Stop, World};
+use trailspool::spool::Options;
+
+/// What may happen in a history.
+#[derive(Clone, Copy, PartialEq)]
+enum Weather {
+    /// Power cuts and kills.
+    Cuts,
+    /// Errors of the disk as well.
+    Faults,
+}
+
+fn options(rng: &mut fastrand::Rng) -> Options {
+    let max_record_bytes = rng.usize(100..900);
+    let segment_bytes = rng.u64(400..4000);
+    // The least that is accepted, and some more.
+    let limit = segment_bytes.max(40 + 9 + 1540);
+    let max_bytes = 4 * limit + rng.u64(..20_000);
+    Options { max_bytes, segment_bytes, max_record_bytes, outputs: vec!["siem".into(), "archive".into()] }
+}
+
+/// One thing that an agent does, or that is done to it.
+fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(), Stop> {
+    let output = rng.usize(..2);
+    match rng.u32(..1000) {
+        0..150 if !world.is_object_open() => {
+            let len = rng.usize(..40);
+            world.begin(len)
+        }
+        0..400 => {
+            let len = if rng.u8(..4) == 0 { rng.usize(..=world.options.max_record_bytes) } else { rng.usize(..90) };
+            world.record(len)
+        }
+        400..530 => world.end(rng.u64(..3)),
+        530..560 => world.abort(),
+        560..650 => world.commit(),
+        650..750 => world.read(output, rng.usize(..12)),
+        750..820 => {
+            let count = rng.usize(..12);
+            world.acknowledge(output, count, rng.usize(..=count) / 4);
+            Ok(())
+        }
+        820..860 => world.save(output),
+        860..880 => {
+            world.resend(output);
+            Ok(())
+        }
+        880..900 => {
+            world.checkpoint();
+            Ok(())
+        }
+        900..930 => world.reclaim(),
+        930..935 => {
+            world.rollback();
+            Ok(())
+        }
+        935..940 => world.drain(),
+        940..950 => world.kill(),
+        950..960 => {
+            let cuts: Vec<u64> = (0..rng.u64(..3)).map(|_| rng.u64(..40)).collect();
+            world.crash(survivors(rng), &cuts);
+            Ok(())
+        }
+        960..975 => {
+            world.disk.cut_after(rng.u64(..60));
+            Ok(())
+        }
+        _ if weather == Weather::Faults => {
+            let ops = [Op::Create, Op::Open, Op::Read, Op::Write, Op::Write, Op::SetLen, Op::Sync, Op::Sync]
+                .into_iter()
+                .chain([Op::Rename, Op::Remove, Op::SyncDir]);
+            let op = rng.choice(ops).unwrap_or(Op::Write);
+            let errno = if op == Op::Write && rng.bool() { ENOSPC } else { EIO };
+            world.faulty = true;
+            world.disk.fail(Fault { op, errno, path: String::new(), skip: rng.u64(..3), times: rng.u64(1..3) });
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn survivors(rng: &mut fastrand::Rng) -> Survive {
+    match rng.u8(..6) {
+        0 => Survive::Nothing,
+        1 => Survive::Everything,
+        _ => Survive::Random(rng.u64(..)),
+    }
+}
+
+/// Runs a history; objects committed, and how often the spool was full.
+fn run(seed: u64, actions: usize, weather: Weather) -> (usize, u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let options = options(&mut rng);
+    let max_bytes = options.max_bytes;
+    let mut world = World::new(FaultDisk::new().with_cuts(Cuts::Coarse), options);
+    world.start().unwrap();
+    for _ in 0..actions {
+        match act(&mut world, &mut rng, weather) {
+            Ok(()) => {}
+            Err(Stop::PowerCut) => {
+                let cuts: Vec<u64> = (0..rng.u64(..3)).map(|_| rng.u64(..40)).collect();
+                world.crash(survivors(&mut rng), &cuts);
+                world.faulty = false;
+            }
+            Err(Stop::Full) => panic!("full, with everything drained"),
+        }
+        assert!(world.faulty || world.used_on_disk() <= max_bytes, "the bound holds");
+    }
+    world.disk.heal();
+    world.crash(Survive::Nothing, &[]);
+    world.go_on().unwrap();
+    (world.committed.len(), world.fulls)
+}
+
+fn runs(seeds: std::ops::Range<u64>, actions: usize, weather: Weather) {
+    // A test's own switch.
+    #[allow(clippy::disallowed_methods)]
+    let only = std::env::var("SPOOL_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let (mut objects, mut fulls) = (0, 0);
+    for seed in seeds.filter(|seed| only.is_none_or(|only| only == *seed)) {
+        let outcome = std::panic::catch_unwind(|| run(seed, actions, weather));
+        match outcome {
+            Ok((committed, full)) => {
+                objects += committed;
+                fulls += full;
+            }
+            Err(panic) => {
+                eprintln!("SPOOL_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    println!("{objects} objects, full {fulls} times");
+    assert!(only.is_some() || objects > 1000 && fulls > 10, "the histories go somewhere");
+}
+
+#[test]
+fn histories_with_power_cuts_agree_with_a_list() {
+    runs(0..400, 400, Weather::Cuts);
+}
+
+#[test]
+fn histories_with_power_cuts_and_errors_agree_with_a_list() {
+    runs(1000..1600, 400, Weather::Faults);
+}

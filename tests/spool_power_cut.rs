@@ -1,0 +1,192 @@
+//! The power is cut at every step of a history, and everything, nothing or some of what was not synced survives: each
+//! time the spool holds every committed object whole, in order and once, every output goes on where it was saved, and
+//! the ledger is told what it needs (invariants 1 to 4). Guards against vector#25639, #25570, #25779 and #17644: a
+//! disk buffer that lost, repeated or looped after a crash.
+
+#[path = "common/fault_disk.rs"]
+mod fault_disk;
+#[path = "common/spool_history.rs"]
+mod spool_history;
+
+use fault_disk::{Cuts, EIO, FaultDisk, Fault, Op, Survive};
+use spool_history::{Stop, World};
+use trailspool::spool::Options;
+
+type History = fn(&mut World) -> Result<(), Stop>;
+
+fn options() -> Options {
+    Options {
+        max_bytes: 16 * 1024,
+        segment_bytes: 1024,
+        max_record_bytes: 700,
+        outputs: vec!["siem".into(), "archive".into()],
+    }
+}
+
+/// Cuts `history` at every step, with several fates of what was not synced. Returns the number of cuts.
+fn cut_everywhere(history: History, cuts: Cuts, random: u64) -> u64 {
+    let world = || World::new(FaultDisk::new().with_cuts(cuts), options());
+    let mut whole = world();
+    history(&mut whole).unwrap();
+    let steps = whole.disk.steps();
+    let mut count = 0;
+    for fuse in 0..steps {
+        let mut rng = fastrand::Rng::with_seed(fuse);
+        let survivors = (0..random).map(|n| Survive::Random(fuse * random + n));
+        for survive in [Survive::Nothing, Survive::Everything].into_iter().chain(survivors) {
+            let mut world = world();
+            world.disk.cut_after(fuse);
+            assert_eq!(history(&mut world), Err(Stop::PowerCut), "step {fuse}");
+            // The start after it is cut, too, now and then more than once.
+            let recovery_cuts: Vec<u64> = (0..rng.u64(..3)).map(|_| rng.u64(..60)).collect();
+            world.crash(survive, &recovery_cuts);
+            world.go_on().unwrap();
+            count += 1;
+        }
+    }
+    println!("{steps} steps, {count} power cuts");
+    count
+}
+
+/// Rotation, an object over several segments, aborts in all three kinds, commits with an object open, cursors, the
+/// checkpoint and reclaim.
+fn ordinary(world: &mut World) -> Result<(), Stop> {
+    world.start()?;
+    world.object(&[20, 60, 0])?;
+    world.object(&[])?;
+    world.commit()?;
+    world.read(0, 2)?;
+    world.acknowledge(0, 2, 1);
+    world.save(0)?;
+    // Taken back from the buffer.
+    world.begin(1)?;
+    world.record(30)?;
+    world.abort()?;
+    // Over segments, with a commit in the middle.
+    world.object(&[100])?;
+    world.begin(5)?;
+    for len in [300, 200, 400, 10] {
+        world.record(len)?;
+    }
+    world.commit()?;
+    for len in [500, 20, 650] {
+        world.record(len)?;
+    }
+    world.end(2)?;
+    world.commit()?;
+    world.checkpoint();
+    // Taken back from the file, and from several.
+    world.begin(2)?;
+    world.record(500)?;
+    world.record(10)?;
+    world.commit()?;
+    world.abort()?;
+    world.object(&[40, 40])?;
+    world.begin(2)?;
+    for len in [500, 600, 300, 100] {
+        world.record(len)?;
+    }
+    world.abort()?;
+    world.object(&[33, 260])?;
+    world.commit()?;
+    world.read(0, 7)?;
+    world.acknowledge(0, 5, 0);
+    world.read(1, 100)?;
+    world.acknowledge(1, 100, 0);
+    world.save(1)?;
+    world.resend(0);
+    world.read(0, 3)?;
+    world.acknowledge(0, 2, 0);
+    world.reclaim()?;
+    world.drain()?;
+    world.save(0)?;
+    world.checkpoint();
+    world.reclaim()?;
+    world.object(&[44])?;
+    world.kill()?;
+    world.object(&[45, 45])?;
+    world.commit()
+}
+
+/// Errors of the disk, and what the spool does about them.
+fn troubled(world: &mut World) -> Result<(), Stop> {
+    let fail = |world: &World, op, path: &str, skip| {
+        world.disk.fail(Fault { op, errno: EIO, path: path.to_owned(), skip, times: 1 });
+    };
+    world.faulty = true;
+    world.start()?;
+    world.object(&[50, 50])?;
+    world.commit()?;
+    // A failed sync: the objects are collected again.
+    world.object(&[61, 10])?;
+    world.object(&[62])?;
+    fail(world, Op::Sync, "spool/", 0);
+    world.commit()?;
+    world.object(&[61, 11])?;
+    world.commit()?;
+    world.checkpoint();
+    // A failed sync, and the process dies of it: what is read back may be nowhere but in the cache.
+    world.object(&[71])?;
+    fail(world, Op::Sync, "spool/", 0);
+    world.commit()?;
+    world.kill()?;
+    world.object(&[72])?;
+    world.commit()?;
+    // A failed write in the middle of an object over two segments; its removal fails as well.
+    world.begin(2)?;
+    world.record(600)?;
+    world.record(200)?;
+    fail(world, Op::Remove, "spool/", 0);
+    fail(world, Op::Write, "spool/", 1);
+    world.record(650)?;
+    world.record(650)?;
+    world.object(&[81, 400, 400])?;
+    world.object(&[82])?;
+    world.commit()?;
+    // A failed sync of the folder, then of a cursor.
+    world.object(&[500, 500, 600])?;
+    fail(world, Op::SyncDir, "spool", 0);
+    world.commit()?;
+    world.object(&[91])?;
+    world.commit()?;
+    world.read(0, 3)?;
+    world.acknowledge(0, 3, 0);
+    fail(world, Op::SyncDir, "cursors", 0);
+    world.save(0)?;
+    world.drain()?;
+    world.checkpoint();
+    world.reclaim()?;
+    world.object(&[95])?;
+    world.commit()
+}
+
+#[test]
+fn an_ordinary_history_survives_a_cut_at_every_step() {
+    assert!(cut_everywhere(ordinary, Cuts::Coarse, 6) > 1000);
+}
+
+#[test]
+fn a_troubled_history_survives_a_cut_at_every_step() {
+    assert!(cut_everywhere(troubled, Cuts::Coarse, 6) > 1000);
+}
+
+#[test]
+fn a_short_history_survives_a_cut_at_every_byte() {
+    fn short(world: &mut World) -> Result<(), Stop> {
+        world.start()?;
+        world.object(&[20, 3])?;
+        world.commit()?;
+        world.begin(1)?;
+        world.record(280)?;
+        world.commit()?;
+        world.record(270)?;
+        world.record(300)?;
+        world.end(0)?;
+        world.object(&[])?;
+        world.commit()?;
+        world.drain()?;
+        world.checkpoint();
+        world.reclaim()
+    }
+    assert!(cut_everywhere(short, Cuts::EveryByte, 1) > 1000);
+}
