@@ -59,32 +59,29 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
 
     let mut later = bucket.late().peekable();
     let (mut kills, mut peak_kib) = (0, 0);
-    // How long the longest run lasts: longer when runs get nothing done, shorter when they get everything done.
+    // How long the longest run lasts: so that as much arrives between two kills as leaves work for all of them.
     let mut longest = Duration::from_millis(400);
-    let (mut arrived, mut idle_runs) = (0, 0);
     while kills < KILLS {
         let run = home.start(&["--once", "--timeout", "100"]);
         std::thread::sleep(longest.mul_f64(rng.f64().max(0.01)));
         let (killed, end) = run.kill();
         peak_kib = peak_kib.max(end.peak_kib);
-        let now = receiver.distinct();
         if killed {
             kills += 1;
-            idle_runs = if now == arrived { idle_runs + 1 } else { 0 };
-            if idle_runs > 3 {
-                longest = (longest * 5 / 4).min(Duration::from_secs(3));
-            }
         } else {
-            end.expect_code(0);
-            longest = (longest * 3 / 4).max(Duration::from_millis(30));
+            assert!(matches!(end.code(), Some(0 | 75)), "exit {}; the log:\n{}", end.status, end.stderr);
+            assert!(later.peek().is_some(), "everything was collected after {kills} kills already");
         }
-        arrived = now;
-        assert!(killed || later.peek().is_some(), "everything was collected after {kills} kills already");
+        let (arrived, goal) = (receiver.distinct(), expected.len() * kills / KILLS);
+        longest = match arrived < goal {
+            true if killed => (longest * 10 / 9).min(Duration::from_millis(1500)),
+            _ => (longest * 9 / 10).max(Duration::from_millis(30)),
+        };
         later.by_ref().take(PORTION).for_each(|object| server.add(object));
     }
     let at_last_kill = receiver.distinct();
     later.for_each(|object| server.add(object));
-    let end = home.once().expect_code(0);
+    let end = home.drain();
     peak_kib = peak_kib.max(end.peak_kib);
 
     let received = receiver.received();

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::Bytes;
+use common::agent::Books;
 use common::bucket::{Bucket, Fate, Plan, truth};
 use common::receiver::{Moods, Receiver, lines};
 use common::s3_server::{ACCESS_KEY, Denied, Faults, REGION, S3Server};
@@ -275,4 +276,17 @@ fn neighbours_are_there_and_stay_apart() {
     assert!(server.wrongly_fetched().is_empty());
     request(server.port(), "GET", &format!("/{}/{}", bucket.name, ignored[0].key), "", "");
     assert_eq!(server.wrongly_fetched().len(), 1);
+}
+
+#[test]
+fn books_are_read_from_the_log() {
+    let log = "12:00:01 INFO  started\n\
+        INFO books: source prod: objects 2000 collected 1999 quarantined 1; records 18000 = kept 17000 + dropped 900 + duplicate 0 + quarantined 100\n\
+        books: output siem: kept 17000 = delivered 16999 + rejected 1 + waiting 0\n";
+    let books = Books::parse(log).expect("books");
+    assert_eq!(books.sources[0].quarantined_objects, 1);
+    assert_eq!(books.sources[0].quarantined, 100);
+    assert_eq!(books.outputs[0].delivered, 16999);
+    assert!(Books::parse("nothing").is_err());
+    assert!(Books::parse("books: output siem: kept 1 = delivered 1").is_err());
 }

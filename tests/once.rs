@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,8 @@ use common::receiver::{Moods, Receiver, lines};
 use common::s3_server::{ACCESS_KEY, Denied, Faults, S3Server};
 use nix::sys::signal::Signal;
 use trailspool::limits::RECORD_BYTES;
+use trailspool::spool::quarantine::{Quarantine, Stored};
+use trailspool::spool::std_disk::StdDisk;
 
 /// No rule removes anything.
 fn nothing(_: &[u8]) -> bool {
@@ -114,6 +115,13 @@ fn a_clean_run_forwards_every_record_byte_for_byte_and_once() {
     assert_whole_objects(&bench.written(), &bench.bucket.objects);
     assert_books(&end, &truth);
     assert_well_behaved(&bench.server);
+    let (kept, long) =
+        (quarantined(&bench), bench.log_objects().find(|o| !o.overlong.is_empty()).expect("one"));
+    assert!(
+        kept.len() == 1 && kept[0].0.index == Some(1) && *kept[0].0.object.key == *long.key,
+        "the overlong record"
+    );
+    assert!(long.records[1].starts_with(&kept[0].1) && kept[0].0.given == long.records[1].len() as u64);
     let stats = bench.server.stats();
     assert!(stats.gets.values().all(|&times| times == 1), "each object is fetched once");
 
@@ -142,19 +150,39 @@ fn a_damaged_object_is_set_aside_with_its_bytes_and_the_rest_goes_on() {
     assert_eq!(truth.quarantined_objects, 4);
     assert_books(&bench.home.once().expect_code(0), &truth);
     assert_whole_objects(&bench.written(), &bench.bucket.objects);
-    let kept: Vec<Vec<u8>> = files_below(&bench.home.state_dir().join("quarantine"));
-    for object in bench.bucket.objects.iter().filter(|o| o.fate == Fate::Quarantined) {
-        let held = kept.iter().any(|file| memchr::memmem::find(file, &object.body).is_some());
-        assert!(held, "the quarantine holds the body of: {}", object.what);
+    let mut damaged: Vec<_> = bench.log_objects().filter(|o| o.fate == Fate::Quarantined).collect();
+    damaged.sort_by_key(|o| &o.key);
+    let kept = quarantined(&bench);
+    assert_eq!(kept.len(), damaged.len());
+    for ((entry, raw), object) in kept.iter().zip(damaged) {
+        assert_eq!((&*entry.object.key, entry.index, &*entry.object.source), (&*object.key, None, "prod"));
+        assert!(*raw == object.body, "the quarantine holds the body of: {}", object.what);
     }
     let gets = bench.server.stats().get_count();
     assert_books(&bench.home.once().expect_code(0), &truth);
     assert_eq!(bench.server.stats().get_count(), gets, "what was set aside is not fetched again");
 }
 
-fn files_below(folder: &Path) -> Vec<Vec<u8>> {
-    let entries = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path());
-    entries.filter(|path| path.is_file()).map(|path| std::fs::read(path).expect("a file")).collect()
+/// What the agent set aside, with the raw bytes, by key.
+fn quarantined(bench: &Bench) -> Vec<(Stored, Vec<u8>)> {
+    let disk = StdDisk::open(&bench.home.state_dir()).expect("the state folder");
+    let quarantine = Quarantine::open(disk, u64::MAX).expect("the quarantine");
+    let mut ids = Vec::new();
+    quarantine
+        .list(&mut |entry| ids.push(entry.expect("an entry that can be read").id))
+        .expect("its entries");
+    let read = |id: String| {
+        let mut raw = Vec::new();
+        let mut take = |part: &[u8]| {
+            raw.extend_from_slice(part);
+            Ok(())
+        };
+        let entry = quarantine.read(&id, &mut take).expect("a whole entry");
+        (entry, raw)
+    };
+    let mut entries: Vec<_> = ids.into_iter().map(read).collect();
+    entries.sort_by(|(a, _), (b, _)| a.object.key.cmp(&b.object.key));
+    entries
 }
 
 #[test]
@@ -271,10 +299,11 @@ fn a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record() {
     wanted.remove(&disliked).expect("the record that is refused");
     assert!(wanted.keys().all(|line| received.acknowledged.contains_key(line)), "all others arrived");
     assert!(received.injected["413"] > 0 && received.injected["400"] > 0);
-    let kept = files_below(&bench.home.state_dir().join("quarantine"));
-    assert!(
-        kept.iter().any(|file| memchr::memmem::find(file, &disliked).is_some()),
-        "the refused record is kept"
+    let kept = quarantined(&bench);
+    assert!(kept.len() == 1 && kept[0].1 == disliked, "the refused record is kept");
+    assert_eq!(
+        (&*kept[0].0.object.key, kept[0].0.output.as_deref()),
+        (&*bench.bucket.objects[20].key, Some("siem"))
     );
 }
 
@@ -285,7 +314,7 @@ fn a_failing_server_and_a_failing_receiver_delay_but_lose_nothing() {
     let receiver = Receiver::start(Moods::rough(5));
     bench.setup.outputs = http_output("siem", &receiver.url()) + "batch_bytes = 65536\n";
     bench.home.configure(&bench.setup);
-    assert_books(&bench.home.once().expect_code(0), &truth(&bench.bucket.objects, &nothing));
+    assert_books(&bench.home.drain(), &truth(&bench.bucket.objects, &nothing));
     let (received, wanted) = (receiver.received(), expected(&bench.bucket.objects, &nothing));
     assert!(wanted.iter().all(|(line, times)| received.acknowledged.get(line) >= Some(times)), "all arrived");
     assert!(received.acknowledged.keys().all(|line| wanted.contains_key(line)), "nothing was invented");

@@ -149,6 +149,19 @@ path_style = {path_style}
     pub fn once(&self) -> Finished {
         self.start(&["--once", "--timeout", "100"]).wait(Duration::from_secs(120))
     }
+
+    /// Runs `run --once` until it ends with 0: between a server and a receiver that fail at random, a pass may
+    /// end with 75, "temporary failure", which asks for another one.
+    pub fn drain(&self) -> Finished {
+        for _ in 0..4 {
+            let end = self.once();
+            match end.code() {
+                Some(75) => {}
+                _ => return end.expect_code(0),
+            }
+        }
+        self.once().expect_code(0)
+    }
 }
 
 /// The agent's program: the binary in tests; in an example, which cargo does not build the binary for, the
@@ -415,23 +428,5 @@ impl Books {
             same(&format!("delivered + rejected + waiting of {}", books.name), ends, books.kept);
         }
         faults
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn books_are_read_from_the_log() {
-        let log = "12:00:01 INFO  started\n\
-            INFO books: source prod: objects 2000 collected 1999 quarantined 1; records 18000 = kept 17000 + dropped 900 + duplicate 0 + quarantined 100\n\
-            books: output siem: kept 17000 = delivered 16999 + rejected 1 + waiting 0\n";
-        let books = Books::parse(log).expect("books");
-        assert_eq!(books.sources[0].quarantined_objects, 1);
-        assert_eq!(books.sources[0].quarantined, 100);
-        assert_eq!(books.outputs[0].delivered, 16999);
-        assert!(Books::parse("nothing").is_err());
-        assert!(Books::parse("books: output siem: kept 1 = delivered 1").is_err());
     }
 }

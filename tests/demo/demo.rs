@@ -14,6 +14,8 @@ use common::agent::{Books, Finished, Home, Setup, stdout_output};
 use common::bucket::{Bucket, Fate, Object, Plan, expected, truth, yesterday};
 use common::receiver::lines;
 use common::s3_server::{Faults, S3Server, Stats};
+use trailspool::spool::quarantine::Quarantine;
+use trailspool::spool::std_disk::StdDisk;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -206,18 +208,34 @@ fn show_records(written: &[Bytes]) {
 /// What the agent put into its quarantine, and whether that is what the bucket has of damaged objects.
 fn set_aside(bucket: &Bucket, home: &Home, faults: &mut Vec<String>) {
     println!("\nSet aside, with the raw bytes, for somebody to look at:");
-    let found = quarantined(home);
+    let found = quarantined(home).unwrap_or_else(|error| {
+        faults.push(format!("the quarantine cannot be read: {error}"));
+        Vec::new()
+    });
     found.iter().for_each(|(key, why)| println!("  {key}\n    {why}"));
-    let damaged: Vec<&str> =
+    let mut damaged: Vec<&str> =
         bucket.objects.iter().filter(|o| o.fate == Fate::Quarantined).map(|o| o.key.as_str()).collect();
+    damaged.sort_unstable();
     if found.iter().map(|(key, _)| key.as_str()).ne(damaged.iter().copied()) {
         faults.push(format!("set aside are {found:?}, damaged are {damaged:?}"));
     }
 }
 
 /// Key and reason of each entry of the quarantine.
-fn quarantined(_home: &Home) -> Vec<(String, String)> {
-    Vec::new()
+fn quarantined(home: &Home) -> std::io::Result<Vec<(String, String)>> {
+    let quarantine = Quarantine::open(StdDisk::open(&home.state_dir())?, u64::MAX)?;
+    let mut found = Vec::new();
+    quarantine.list(&mut |entry| {
+        found.push(match entry {
+            Ok(entry) => (
+                entry.object.key.into(),
+                format!("{}: {} ({} bytes)", entry.reason, entry.detail, entry.kept),
+            ),
+            Err((id, error)) => (id.to_owned(), format!("cannot be read: {error}")),
+        });
+    })?;
+    found.sort();
+    Ok(found)
 }
 
 fn compare(bucket: &Bucket, server: &S3Server, written: Vec<Bytes>, faults: &mut Vec<String>) {
