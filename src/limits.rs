@@ -101,9 +101,3 @@ const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
 const _: () = assert!(NAME_BYTES <= u8::MAX as usize);
-/// Entries of the quarantine. What comes after is counted only; 4,096 heads without raw bytes are below 10 MiB.
-pub const QUARANTINE_ENTRIES: u64 = 4096;
-/// Raw bytes of one entry, at most this fraction of the quarantine: one bad object must not push out all others.
-pub const QUARANTINE_ENTRY_FRACTION: u64 = 4;
-/// Bytes of the explanation kept with an entry.
-pub const QUARANTINE_DETAIL_BYTES: usize = 512;
