@@ -1,1 +1,16 @@
-//! (to be written)
+//! Discovery names the next object: it walks the folders of a bucket, lists every stream from the day
+//! that may still have something new, and queues what the ledger does not hold.
+//!
+//! * [`key`]: the CloudTrail key grammar, parsed once into a type.
+//! * [`window`]: from which day to list on this pass, and what a pass settles (a core).
+//! * [`state`]: what a source remembers across restarts, as bytes.
+//! * [`queue`]: the bounded queue to the fetch workers, and the tickets that come back.
+//! * [`poll`]: the passes themselves.
+//! * [`status`]: what the outside may know of a source.
+
+pub mod key;
+pub mod poll;
+pub mod queue;
+pub mod state;
+pub mod status;
+pub mod window;
