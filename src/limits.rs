@@ -31,6 +31,10 @@ pub const LIST_PAGE_BYTES: u64 = 8 * 1024 * 1024;
 pub const LISTED_KEYS: usize = 256;
 /// Bytes kept of an error answer's body.
 pub const ERROR_BODY_BYTES: usize = 8 * 1024;
+/// Bytes that one connection reads ahead; also the longest answer head.
+pub const HTTP_READ_BYTES: usize = 32 * 1024;
+/// Elements inside elements in an XML answer. S3's own stay below 5.
+pub const XML_DEPTH: usize = 8;
 /// Objects in one group commit.
 pub const COMMIT_OBJECTS: usize = 1024;
 /// Bytes of one delivery batch, default.

@@ -1,1 +1,11 @@
-//! (to be written)
+//! HTTP/1.1 over TCP or TLS: one client with a keep-alive pool, time-outs for every wait, and errors that
+//! say what an operator can do. Redirects are not followed and nothing is decoded.
+
+pub mod backoff;
+pub mod client;
+pub mod error;
+mod tls;
+
+pub use backoff::Backoff;
+pub use client::{Body, Client, Timeouts};
+pub use error::{Error, Kind};
