@@ -29,3 +29,10 @@ pub mod net;
 pub mod config;
 pub mod limits;
 pub mod record;
+
+// The tests' disk is written against the public names, so that unit tests and integration tests share it.
+#[cfg(test)]
+extern crate self as trailspool;
+#[cfg(test)]
+#[path = "../tests/common/fault_disk.rs"]
+mod fault_disk;

@@ -1,0 +1,60 @@
+//! Places in the spool's log, and the proof that everything before one is durable.
+
+use super::disk::Synced;
+
+/// A place in the log: the segment's number and a byte offset in its file. Ordered as the log is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Bytes from the beginning of its file.
+    pub offset: u64,
+}
+
+impl Position {
+    /// Bytes of a position on disk.
+    pub const BYTES: usize = 16;
+
+    /// `segment u64 | offset u64`, little-endian.
+    pub fn to_bytes(self) -> [u8; Position::BYTES] {
+        (u128::from(self.segment) | (u128::from(self.offset) << 64)).to_le_bytes()
+    }
+
+    /// The inverse of [`Position::to_bytes`].
+    pub fn from_bytes(bytes: [u8; Position::BYTES]) -> Position {
+        let both = u128::from_le_bytes(bytes);
+        Position { segment: both as u64, offset: (both >> 64) as u64 }
+    }
+}
+
+/// Proof that every object which ended before `through` is durable in the spool. Ledger entries and
+/// acknowledgements upstream can only be made from one.
+#[derive(Debug)]
+#[must_use]
+pub struct Committed {
+    /// The end of what is committed.
+    pub through: Position,
+    /// What the proof stands on.
+    _synced: Synced,
+}
+
+impl Committed {
+    /// For the spool's writer: `synced` covers everything before `through`.
+    pub fn new(through: Position, synced: Synced) -> Committed {
+        Committed { through, _synced: synced }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_two_little_endian_words_in_the_order_of_the_log() {
+        let position = Position { segment: 0x0102, offset: 0x0a0b };
+        let bytes = position.to_bytes();
+        assert_eq!(bytes, [2, 1, 0, 0, 0, 0, 0, 0, 0x0b, 0x0a, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Position::from_bytes(bytes), position);
+        assert!(Position { segment: 1, offset: 9 } < Position { segment: 2, offset: 0 });
+    }
+}

@@ -1,0 +1,646 @@
+//! A disk in memory which loses power at any step, loses and tears what was not synced, fills up and fails.
+//!
+//! It keeps two images: the live one, which the program sees, and the durable one, which a power cut leaves.
+//!
+//! * **Steps.** Every operation that changes something (create, write, set_len, sync, rename, remove, sync_dir,
+//!   create_dir) is a step, and a write is one for each byte at which it can be cut. [`FaultDisk::cut_after`] sets
+//!   a fuse: the step after it does not happen, nor does anything later; all operations then fail, and
+//!   [`is_power_cut`] tells that error. Reads are no steps: a cut there is the cut before the next change.
+//! * **Files.** Each write and set_len since the last good sync is kept, lost or torn, each on its own. A torn write
+//!   has only its beginning or only its end (blocks reach the medium in any order; what lies between is old bytes
+//!   or zeros). A failed sync is Linux's mark-clean: what was pending stays visible, but each piece may be lost
+//!   for ever, even when a later sync returns `Ok`.
+//! * **Folders.** Names created, renamed and removed since the last sync_dir survive as a prefix, per folder: ext4, xfs,
+//!   btrfs and f2fs journal a folder's changes in order. A file whose bytes were synced and whose name was not may be
+//!   gone, and a name that survives may stand for a file whose bytes are lost.
+//! * **Handles** to one path share the file; a removed file stays readable through its handles, until the cut.
+//!
+//! It costs about what the bytes cost: an exhaustive test reboots it thousands of times a second.
+
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use trailspool::spool::disk::{Disk, DiskFile, Synced};
+
+/// "No space left on device".
+pub const ENOSPC: i32 = 28;
+/// "Input/output error".
+pub const EIO: i32 = 5;
+
+/// The disk. Clones share it, as the threads of one machine do; [`FaultDisk::reboot`] makes another.
+#[derive(Clone)]
+pub struct FaultDisk(Arc<Mutex<State>>);
+
+/// An open file of a [`FaultDisk`].
+pub struct FaultFile {
+    disk: FaultDisk,
+    inode: usize,
+    path: String,
+}
+
+/// What becomes, at a reboot, of everything that no sync covered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survive {
+    /// All of it is lost.
+    Nothing,
+    /// All of it is there. A killed process leaves this, too.
+    Everything,
+    /// Each piece kept, lost or torn by the dice.
+    Random(u64),
+}
+
+/// Where a write may be cut, and so how many steps it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cuts {
+    /// Before each byte.
+    EveryByte,
+    /// Before the first byte, after it, in the middle, before the last byte: at most four steps a write.
+    Coarse,
+}
+
+/// An operation that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Create,
+    Open,
+    Read,
+    /// A failing write leaves the first half of its bytes in the file.
+    Write,
+    SetLen,
+    /// Promises nothing about what was pending, then or later.
+    Sync,
+    Rename,
+    Remove,
+    SyncDir,
+    List,
+}
+
+/// An error to come.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub op: Op,
+    /// Raw OS error, e.g. [`EIO`].
+    pub errno: i32,
+    /// Only on paths that begin so; `""` is any.
+    pub path: String,
+    /// This many matching operations succeed first.
+    pub skip: u64,
+    /// Then this many fail.
+    pub times: u64,
+}
+
+/// Whether an error says that the power is cut.
+pub fn is_power_cut(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<PowerCut>())
+}
+
+impl FaultDisk {
+    /// An empty disk that never fails, cut at every byte.
+    pub fn new() -> FaultDisk {
+        FaultDisk::from_state(State::default())
+    }
+
+    /// Sets how finely writes can be cut. A reboot keeps it.
+    pub fn with_cuts(self, cuts: Cuts) -> FaultDisk {
+        self.state().cuts = cuts;
+        self
+    }
+
+    /// Cuts the power after `steps` more steps.
+    pub fn cut_after(&self, steps: u64) {
+        let mut state = self.state();
+        state.fuse = Some(state.steps + steps);
+    }
+
+    /// Steps taken since the disk was made or rebooted.
+    pub fn steps(&self) -> u64 {
+        self.state().steps
+    }
+
+    /// Whether the power is cut.
+    pub fn is_cut(&self) -> bool {
+        self.state().cut
+    }
+
+    /// Bytes handed to writes since the disk was made or rebooted.
+    pub fn written(&self) -> u64 {
+        self.state().written
+    }
+
+    /// Bytes of all files that have a name.
+    pub fn used(&self) -> u64 {
+        self.state().used()
+    }
+
+    /// Most bytes the files may have together: a write beyond leaves what fits and fails with ENOSPC. A reboot keeps it.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// The next operation of this kind fails.
+    pub fn fail_next(&self, op: Op, errno: i32) {
+        self.fail(Fault { op, errno, path: String::new(), skip: 0, times: 1 });
+    }
+
+    /// Adds an error to come.
+    pub fn fail(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Forgets all errors to come.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Flips the bits of `mask` in one byte of a file, in both images: rot, or a stray writer.
+    pub fn flip(&self, path: &str, offset: usize, mask: u8) {
+        let mut state = self.state();
+        let inode = state.find(path).expect("a file to damage");
+        let inode = &mut state.inodes[inode];
+        inode.live[offset] ^= mask;
+        let byte = inode.live[offset];
+        inode.apply_durably(Change::Write { offset, bytes: vec![byte] });
+    }
+
+    /// The bytes of a file as the program would see them.
+    pub fn contents(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.find(path).map(|inode| state.inodes[inode].live.clone())
+    }
+
+    /// The disk after the power came back. The old one is cut, if it was not; it can be rebooted again, differently.
+    pub fn reboot(&self, survive: Survive) -> FaultDisk {
+        self.state().cut = true;
+        self.preview(survive)
+    }
+
+    /// What a reboot would find if the power failed now. This disk goes on.
+    pub fn preview(&self, survive: Survive) -> FaultDisk {
+        let old = self.state();
+        let mut dice = match survive {
+            Survive::Random(seed) => Dice::Random(fastrand::Rng::with_seed(seed)),
+            Survive::Nothing => Dice::Nothing,
+            Survive::Everything => Dice::Everything,
+        };
+        let mut new = State { cuts: old.cuts, capacity: old.capacity, ..State::default() };
+        for (name, dir) in &old.dirs {
+            let mut names = dir.durable.clone();
+            for op in &dir.pending[..dice.prefix(dir.pending.len())] {
+                op.apply(&mut names);
+            }
+            for inode in names.values_mut() {
+                let bytes = old.inodes[*inode].survivor(&mut dice);
+                *inode = new.inodes.len();
+                new.inodes.push(Inode { live: bytes.clone(), durable: bytes, pending: Vec::new() });
+            }
+            new.dirs.insert(name.clone(), Dir { live: names.clone(), durable: names, pending: Vec::new() });
+        }
+        FaultDisk::from_state(new)
+    }
+
+    fn from_state(state: State) -> FaultDisk {
+        FaultDisk(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A test that panicked in another thread is reported there.
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Disk for FaultDisk {
+    type File = FaultFile;
+
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        state.dirs.entry(dir.to_owned()).or_default();
+        Ok(())
+    }
+
+    fn create(&self, path: &str) -> io::Result<FaultFile> {
+        let mut state = self.state();
+        state.step()?;
+        state.fails(Op::Create, path)?;
+        let inode = match state.find(path) {
+            Some(inode) => {
+                state.inodes[inode].change(Change::SetLen(0));
+                inode
+            }
+            None => {
+                let inode = state.inodes.len();
+                state.dir(path)?.change(DirOp::Link { name: name(path).to_owned(), inode });
+                state.inodes.push(Inode::default());
+                inode
+            }
+        };
+        Ok(FaultFile { disk: self.clone(), inode, path: path.to_owned() })
+    }
+
+    fn open(&self, path: &str) -> io::Result<FaultFile> {
+        let mut state = self.state();
+        state.powered()?;
+        state.fails(Op::Open, path)?;
+        let inode = state.find(path).ok_or_else(not_found)?;
+        Ok(FaultFile { disk: self.clone(), inode, path: path.to_owned() })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        state.fails(Op::Rename, from)?;
+        if dir_name(from) != dir_name(to) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a rename across folders is not modelled",
+            ));
+        }
+        state.find(from).ok_or_else(not_found)?;
+        state.dir(from)?.change(DirOp::Rename { from: name(from).to_owned(), to: name(to).to_owned() });
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        state.fails(Op::Remove, path)?;
+        state.find(path).ok_or_else(not_found)?;
+        state.dir(path)?.change(DirOp::Remove { name: name(path).to_owned() });
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        state.fails(Op::SyncDir, dir)?;
+        let dir = state.dirs.get_mut(dir).ok_or_else(not_found)?;
+        dir.durable.clone_from(&dir.live);
+        dir.pending.clear();
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<(String, u64)>> {
+        let mut state = self.state();
+        state.powered()?;
+        state.fails(Op::List, dir)?;
+        let Some(dir) = state.dirs.get(dir) else { return Ok(Vec::new()) };
+        let length = |inode: &usize| state.inodes[*inode].live.len() as u64;
+        Ok(dir.live.iter().map(|(name, inode)| (name.clone(), length(inode))).collect())
+    }
+}
+
+impl DiskFile for FaultFile {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.disk.state();
+        state.powered()?;
+        Ok(state.inodes[self.inode].live.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        state.powered()?;
+        state.fails(Op::Read, &self.path)?;
+        let live = &state.inodes[self.inode].live;
+        let rest = live.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let count = rest.len().min(buf.len());
+        buf[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let offset = usize::try_from(offset).expect("an offset in memory");
+        let (count, result) = state.write_outcome(&self.path, self.inode, offset, bytes.len());
+        if count > 0 {
+            state.written += count as u64;
+            state.inodes[self.inode].change(Change::Write { offset, bytes: bytes[..count].to_vec() });
+        }
+        result
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.step()?;
+        state.fails(Op::SetLen, &self.path)?;
+        let len = usize::try_from(len).expect("a length in memory");
+        state.inodes[self.inode].change(Change::SetLen(len));
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<Synced> {
+        let mut state = self.disk.state();
+        state.step()?;
+        let failed = state.fails(Op::Sync, &self.path);
+        state.inodes[self.inode].sync(failed.is_ok());
+        failed.map(|()| Synced::after_ok_sync())
+    }
+}
+
+#[derive(Debug)]
+struct PowerCut;
+
+impl std::fmt::Display for PowerCut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the power is cut")
+    }
+}
+
+impl std::error::Error for PowerCut {}
+
+fn power_cut() -> io::Error {
+    io::Error::other(PowerCut)
+}
+
+fn not_found() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+fn dir_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+fn name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+struct State {
+    dirs: BTreeMap<String, Dir>,
+    inodes: Vec<Inode>,
+    cuts: Cuts,
+    steps: u64,
+    fuse: Option<u64>,
+    cut: bool,
+    capacity: Option<u64>,
+    written: u64,
+    faults: Vec<Fault>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            dirs: BTreeMap::from([(String::new(), Dir::default())]),
+            inodes: Vec::new(),
+            cuts: Cuts::EveryByte,
+            steps: 0,
+            fuse: None,
+            cut: false,
+            capacity: None,
+            written: 0,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl State {
+    fn powered(&self) -> io::Result<()> {
+        if self.cut { Err(power_cut()) } else { Ok(()) }
+    }
+
+    fn step(&mut self) -> io::Result<()> {
+        self.powered()?;
+        if self.take_steps(1) == 1 { Ok(()) } else { Err(power_cut()) }
+    }
+
+    /// Takes up to `wanted` steps; fewer when the fuse burns through.
+    fn take_steps(&mut self, wanted: u64) -> u64 {
+        let left = self.fuse.map_or(u64::MAX, |fuse| fuse.saturating_sub(self.steps));
+        let taken = wanted.min(left);
+        self.steps += taken;
+        self.cut = taken < wanted;
+        taken
+    }
+
+    /// How many bytes of a write of `len` reach the file, and what its caller is told.
+    fn write_outcome(
+        &mut self,
+        path: &str,
+        inode: usize,
+        offset: usize,
+        len: usize,
+    ) -> (usize, io::Result<()>) {
+        if let Err(error) = self.powered() {
+            return (0, Err(error));
+        }
+        let mut coarse = vec![0, 1, len / 2, len.saturating_sub(1)];
+        coarse.sort_unstable();
+        coarse.dedup();
+        coarse.retain(|&cut| cut < len.max(1));
+        let wanted = match self.cuts {
+            Cuts::EveryByte => len.max(1),
+            Cuts::Coarse => coarse.len(),
+        };
+        let taken = self.take_steps(wanted as u64) as usize;
+        if taken < wanted {
+            let count = if self.cuts == Cuts::Coarse { coarse[taken] } else { taken };
+            return (count, Err(power_cut()));
+        }
+        if let Err(error) = self.fails(Op::Write, path) {
+            return (len / 2, Err(error));
+        }
+        let size = self.inodes[inode].live.len();
+        let room = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
+        let limit = (size as u64).saturating_add(room);
+        if (offset + len) as u64 > limit && offset + len > size {
+            let fits = limit.saturating_sub(offset as u64) as usize;
+            return (fits, Err(io::Error::from_raw_os_error(ENOSPC)));
+        }
+        (len, Ok(()))
+    }
+
+    fn fails(&mut self, op: Op, path: &str) -> io::Result<()> {
+        for fault in &mut self.faults {
+            if fault.op != op || !path.starts_with(&fault.path) || fault.times == 0 {
+                continue;
+            }
+            if fault.skip > 0 {
+                fault.skip -= 1;
+                continue;
+            }
+            fault.times -= 1;
+            return Err(io::Error::from_raw_os_error(fault.errno));
+        }
+        Ok(())
+    }
+
+    fn used(&self) -> u64 {
+        self.dirs
+            .values()
+            .flat_map(|dir| dir.live.values())
+            .map(|&inode| self.inodes[inode].live.len() as u64)
+            .sum()
+    }
+
+    fn dir(&mut self, path: &str) -> io::Result<&mut Dir> {
+        self.dirs.get_mut(dir_name(path)).ok_or_else(not_found)
+    }
+
+    fn find(&self, path: &str) -> Option<usize> {
+        self.dirs.get(dir_name(path))?.live.get(name(path)).copied()
+    }
+}
+
+/// The names of a folder.
+#[derive(Default)]
+struct Dir {
+    live: BTreeMap<String, usize>,
+    durable: BTreeMap<String, usize>,
+    pending: Vec<DirOp>,
+}
+
+impl Dir {
+    fn change(&mut self, op: DirOp) {
+        op.apply(&mut self.live);
+        self.pending.push(op);
+    }
+}
+
+enum DirOp {
+    Link { name: String, inode: usize },
+    Rename { from: String, to: String },
+    Remove { name: String },
+}
+
+impl DirOp {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            DirOp::Link { name, inode } => {
+                names.insert(name.clone(), *inode);
+            }
+            DirOp::Rename { from, to } => {
+                let inode = names.remove(from).expect("changes of a folder survive in order");
+                names.insert(to.clone(), inode);
+            }
+            DirOp::Remove { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+/// The bytes of a file.
+#[derive(Default)]
+struct Inode {
+    live: Vec<u8>,
+    /// What a power cut leaves for certain, but for `pending`.
+    durable: Vec<u8>,
+    /// Changes on top of `durable`, in order, since the first that is not certain.
+    pending: Vec<(Change, Certainty)>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Certainty {
+    /// No sync since.
+    Pending,
+    /// Its sync failed: no later sync makes it certain.
+    Doubtful,
+    /// Synced, but on top of something doubtful.
+    Certain,
+}
+
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+impl Inode {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.live, 0, usize::MAX);
+        self.pending.push((change, Certainty::Pending));
+    }
+
+    fn apply_durably(&mut self, change: Change) {
+        if self.pending.is_empty() {
+            change.apply(&mut self.durable, 0, usize::MAX);
+        } else {
+            self.pending.push((change, Certainty::Certain));
+        }
+    }
+
+    fn sync(&mut self, ok: bool) {
+        for (_, certainty) in &mut self.pending {
+            if *certainty == Certainty::Pending {
+                *certainty = if ok { Certainty::Certain } else { Certainty::Doubtful };
+            }
+        }
+        let doubtful = |(_, certainty): &(Change, Certainty)| *certainty != Certainty::Certain;
+        let certain = self.pending.iter().position(doubtful).unwrap_or(self.pending.len());
+        for (change, _) in self.pending.drain(..certain) {
+            change.apply(&mut self.durable, 0, usize::MAX);
+        }
+    }
+
+    fn survivor(&self, dice: &mut Dice) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        for (change, certainty) in &self.pending {
+            let (from, to) = match certainty {
+                Certainty::Certain => (0, usize::MAX),
+                _ => dice.piece(change.len()),
+            };
+            change.apply(&mut bytes, from, to);
+        }
+        bytes
+    }
+}
+
+impl Change {
+    /// Bytes at which it may be torn; a set_len is whole or not at all.
+    fn len(&self) -> usize {
+        match self {
+            Change::Write { bytes, .. } => bytes.len(),
+            Change::SetLen(_) => 1,
+        }
+    }
+
+    /// Applies the part `from..to` of the change.
+    fn apply(&self, file: &mut Vec<u8>, from: usize, to: usize) {
+        match self {
+            Change::Write { offset, bytes } => {
+                let to = to.min(bytes.len());
+                if from < to {
+                    let end = offset + to;
+                    if file.len() < end {
+                        file.resize(end, 0);
+                    }
+                    file[offset + from..end].copy_from_slice(&bytes[from..to]);
+                }
+            }
+            Change::SetLen(len) if from < to => file.resize(*len, 0),
+            Change::SetLen(_) => {}
+        }
+    }
+}
+
+/// Decides what survives.
+enum Dice {
+    Nothing,
+    Everything,
+    Random(fastrand::Rng),
+}
+
+impl Dice {
+    /// How many of `count` changes in order.
+    fn prefix(&mut self, count: usize) -> usize {
+        match self {
+            Dice::Nothing => 0,
+            Dice::Everything => count,
+            Dice::Random(rng) => rng.usize(..=count),
+        }
+    }
+
+    /// Which part of a change of `len` bytes.
+    fn piece(&mut self, len: usize) -> (usize, usize) {
+        match self {
+            Dice::Nothing => (0, 0),
+            Dice::Everything => (0, len),
+            Dice::Random(rng) => match rng.u8(..4) {
+                0 => (0, 0),
+                1 => (0, len),
+                2 => (0, rng.usize(..=len)),
+                _ => (rng.usize(..=len), len),
+            },
+        }
+    }
+}
