@@ -206,9 +206,8 @@ pub fn is_account(name: &str) -> bool {
 /// Is this the name of an organisation's folder? (AWS: `o-` and 10 to 32 lower-case letters or digits;
 /// the length is not checked.)
 pub fn is_org(name: &str) -> bool {
-    name.strip_prefix("o-").is_some_and(|id| {
-        !id.is_empty() && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    })
+    name.strip_prefix("o-")
+        .is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }
 
 /// Can this be a region's name? Any partition: `us-east-1`, `us-gov-west-1`, `cn-north-1`, `eusc-de-east-1`.

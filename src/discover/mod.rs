@@ -5,7 +5,8 @@
 //! * [`window`]: from which day to list on this pass, and what a pass settles (a core).
 //! * [`state`]: what a source remembers across restarts, as bytes.
 //! * [`queue`]: the bounded queue to the fetch workers, and the tickets that come back.
-//! * [`poll`]: the passes themselves.
+//! * [`walk`]: one pass through the folders of a bucket, page by page.
+//! * [`poll`]: passes one after the other, and what is kept between them.
 //! * [`status`]: what the outside may know of a source.
 
 pub mod key;
@@ -13,4 +14,8 @@ pub mod poll;
 pub mod queue;
 pub mod state;
 pub mod status;
+pub mod walk;
 pub mod window;
+
+#[cfg(test)]
+mod testing;

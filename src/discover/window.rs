@@ -157,7 +157,8 @@ impl Progress {
         let every = if outstanding.is_some() { OUTSTANDING_EVERY } else { DEEP_EVERY };
         // A clock that stands before the last deep pass was set back: one too many does no harm.
         let deep = self.last_deep.is_none_or(|last| now < last || now - last >= every);
-        let from = if deep { hot.min(back(now.date(), COLD_DAYS)).min(outstanding.unwrap_or(hot)) } else { hot };
+        let from =
+            if deep { hot.min(back(now.date(), COLD_DAYS)).min(outstanding.unwrap_or(hot)) } else { hot };
         Plan { now, deep, from: from.max(self.lowest()) }
     }
 
@@ -224,9 +225,10 @@ pub fn start_after(stream: &str, day: Date) -> String {
 fn resolve(start: Start, now: PrimitiveDateTime) -> PrimitiveDateTime {
     let moment = match start {
         Start::Now => now,
-        Start::Ago(span) => {
-            Duration::try_from(span).ok().and_then(|span| now.checked_sub(span)).unwrap_or(PrimitiveDateTime::MIN)
-        }
+        Start::Ago(span) => Duration::try_from(span)
+            .ok()
+            .and_then(|span| now.checked_sub(span))
+            .unwrap_or(PrimitiveDateTime::MIN),
         Start::Date(date) => PrimitiveDateTime::new(date, Time::MIDNIGHT),
         Start::All => PrimitiveDateTime::MIN,
     };
@@ -292,9 +294,11 @@ mod tests {
 
     #[test]
     fn the_first_pass_lists_from_the_start() {
-        for (start, from) in
-            [(Start::Now, "2026-11-23"), (Start::Date(day("2013-11-13")), "2013-11-13"), (Start::All, "0000-1-1")]
-        {
+        for (start, from) in [
+            (Start::Now, "2026-11-23"),
+            (Start::Date(day("2013-11-13")), "2013-11-13"),
+            (Start::All, "0000-1-1"),
+        ] {
             let plan = Progress::first(start, 0, at("2026-11-23", 12, 0)).plan(at("2026-11-23", 12, 0));
             assert_eq!((plan.deep, plan.from), (true, day(from)));
         }
