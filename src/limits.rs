@@ -49,6 +49,14 @@ pub const BATCH_BYTES: usize = 512 * 1024;
 pub const BATCH_RECORDS: usize = 2000;
 /// Entries that the ledger keeps in memory before it writes a sorted run. 16 bytes each.
 pub const LEDGER_MEMORY_ENTRIES: usize = 8192;
+/// Runs of one source and day at which the ledger merges some. A look-up asks each of them; a merge reads as many at once.
+pub const LEDGER_RUNS: usize = 8;
+/// Runs that the ledger keeps open for look-ups.
+pub const LEDGER_OPEN_RUNS: usize = 16;
+/// Sources in the ledger's books, those that were removed from the configuration among them.
+pub const LEDGER_SOURCES: usize = 1024;
+/// Bytes in the name of a source or an output.
+pub const NAME_BYTES: usize = 64;
 
 const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 * 1024);
 const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
@@ -58,3 +66,5 @@ const _: () = assert!(LIST_PAGE_TEXT >= KEY_BYTES && LISTED_KEYS <= LIST_PAGE_KE
 const _: () = assert!(QUEUED_OBJECTS >= FETCHES_IN_FLIGHT_MAX);
 const _: () = assert!(FETCHES_IN_FLIGHT <= FETCHES_IN_FLIGHT_MAX);
 const _: () = assert!(COMMIT_OBJECTS <= LEDGER_MEMORY_ENTRIES);
+const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
+const _: () = assert!(NAME_BYTES <= u8::MAX as usize);

@@ -5,7 +5,7 @@ mod fault_disk;
 
 use std::collections::BTreeSet;
 
-use fault_disk::{Cuts, EIO, ENOSPC, Fault, FaultDisk, Op, Survive, is_power_cut};
+use fault_disk::{Cuts, EIO, ENOSPC, Fault, FaultDisk, Names, Op, Survive, is_power_cut};
 use trailspool::spool::disk::{Disk, DiskFile};
 
 /// Every outcome that some choice of survivors leaves of a file; `None`: it is not there.
@@ -110,6 +110,22 @@ fn names_of_one_folder_survive_in_order() {
     assert_eq!(seen, expected.map(str::to_owned).into_iter().collect());
     assert_eq!(names(Survive::Nothing), "old:1");
     assert_eq!(names(Survive::Everything), "old:0");
+}
+
+#[test]
+fn names_survive_in_any_order_where_that_is_asked_for() {
+    let disk = FaultDisk::new().with_names(Names::AnyOrder);
+    file_with(&disk, "old", b"o");
+    disk.create("new.tmp").unwrap();
+    disk.rename("new.tmp", "new").unwrap();
+    disk.remove("old").unwrap();
+    let names = |seed| {
+        let names = disk.preview(Survive::Random(seed)).list("").unwrap();
+        names.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+    };
+    let seen: BTreeSet<String> = (0..200).map(names).collect();
+    let expected = ["", "new", "new old", "new.tmp", "new.tmp old", "old"];
+    assert_eq!(seen, expected.map(str::to_owned).into_iter().collect());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::time::Duration;
 use time::Date;
 
 use super::key::{self, Kind, LogKey, NotALog};
+use super::ledger::Ledger;
 use super::queue::{self, Pass, Queue};
 use super::window::{self, PassEnd, Plan, Progress};
 use crate::aws::s3::{ListEnd, ListRequest, Listed, S3};
@@ -25,6 +26,7 @@ use crate::config;
 use crate::limits;
 use crate::net::Backoff;
 use crate::record::ObjectId;
+use crate::spool::disk::Disk;
 
 /// Requests for one page before it is given up after transient faults.
 const TRIES: u32 = 6;
@@ -61,6 +63,16 @@ pub trait Known: Clone + Send + Sync + 'static {
     fn contains(&self, source: &str, day: Date, key: &str) -> Result<bool, Box<dyn Error + Send + Sync>>;
     /// Forgets a source's days before `before`: they will not be asked for again.
     fn expire(&self, source: &str, before: Date) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+impl<D: Disk> Known for Arc<Ledger<D>> {
+    fn contains(&self, source: &str, day: Date, key: &str) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        Ok(Ledger::contains(self, source, day, key)?)
+    }
+
+    fn expire(&self, source: &str, before: Date) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(Ledger::expire(self, source, before)?)
+    }
 }
 
 /// What a source selects, and where.

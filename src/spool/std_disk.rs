@@ -126,8 +126,8 @@ impl DiskFile for StdFile {
     }
 }
 
-/// Makes a folder and those above it, and syncs the folder above each so that the names stay. A folder that is
-/// already there is synced into its parent as well: a run before may have ended between the two.
+/// Makes a folder and those above it, and syncs the folder above each so that the names stay. A folder that
+/// is already there is synced into its parent as well: a run before may have ended between the two.
 fn make_durably(dir: &Path) -> io::Result<()> {
     let made = DirBuilder::new().mode(0o700).create(dir);
     let parent = match dir.parent() {
@@ -138,7 +138,8 @@ fn make_durably(dir: &Path) -> io::Result<()> {
     match made {
         Ok(()) => File::open(parent)?.sync_all(),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {
-            // The folder above the root may be closed to us (a service's state directory): then it is not ours to keep.
+            // The folder above the root may be closed to us (a service's state directory): then it is not
+            // ours to keep.
             match File::open(parent).and_then(|parent| parent.sync_all()) {
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
                 _ => Ok(()),

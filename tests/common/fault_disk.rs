@@ -2,18 +2,22 @@
 //!
 //! It keeps two images: the live one, which the program sees, and the durable one, which a power cut leaves.
 //!
-//! * **Steps.** Every operation that changes something (create, write, set_len, sync, rename, remove, sync_dir,
-//!   create_dir) is a step, and a write is one for each byte at which it can be cut. [`FaultDisk::cut_after`] sets
-//!   a fuse: the step after it does not happen, nor does anything later; all operations then fail, and
-//!   [`is_power_cut`] tells that error. Reads are no steps: a cut there is the cut before the next change.
-//! * **Files.** Each write and set_len since the last good sync is kept, lost or torn, each on its own. A torn write
-//!   has only its beginning or only its end (blocks reach the medium in any order; what lies between is old bytes
-//!   or zeros). A failed sync is Linux's mark-clean: what was pending stays visible, but each piece may be lost
-//!   for ever, even when a later sync returns `Ok`.
-//! * **Folders.** Names created, renamed and removed since the last sync_dir survive as a prefix, per folder: ext4, xfs,
-//!   btrfs and f2fs journal a folder's changes in order. A file whose bytes were synced and whose name was not may be
-//!   gone, and a name that survives may stand for a file whose bytes are lost.
-//! * **Handles** to one path share the file; a removed file stays readable through its handles, until the cut.
+//! * **Steps.** Every operation that changes something (create, write, set_len, sync, rename, remove,
+//!   sync_dir, create_dir) is a step, and a write is one for each byte at which it can be cut.
+//!   [`FaultDisk::cut_after`] sets a fuse: the step after it does not happen, nor does anything later; all
+//!   operations then fail, and [`is_power_cut`] tells that error. Reads are no steps: a cut there is the cut
+//!   before the next change.
+//! * **Files.** Each write and set_len since the last good sync is kept, lost or torn, each on its own. A
+//!   torn write has only its beginning or only its end (blocks reach the medium in any order; what lies
+//!   between is old bytes or zeros). A failed sync is Linux's mark-clean: what was pending stays visible, but
+//!   each piece may be lost for ever, even when a later sync returns `Ok`.
+//! * **Folders.** Names created, renamed and removed since the last sync_dir survive as a prefix, per folder:
+//!   ext4, xfs, btrfs and f2fs journal a folder's changes in order. With [`Names::AnyOrder`] each survives on
+//!   its own, which is all that the trait promises: what removes a name because another one is there must
+//!   have synced that one. A file whose bytes were synced and whose name was not may be gone, and a name that
+//!   survives may stand for a file whose bytes are lost.
+//! * **Handles** to one path share the file; a removed file stays readable through its handles, until the
+//!   cut.
 //!
 //! It costs about what the bytes cost: an exhaustive test reboots it thousands of times a second.
 
@@ -59,6 +63,15 @@ pub enum Cuts {
     EveryByte,
     /// Before the first byte, after it, in the middle, before the last byte: at most four steps a write.
     Coarse,
+}
+
+/// Which of a folder's unsynced changes can survive without the ones before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// None: as on a file system with a journal.
+    InOrder,
+    /// Any.
+    AnyOrder,
 }
 
 /// An operation that can be made to fail.
@@ -109,6 +122,12 @@ impl FaultDisk {
         self
     }
 
+    /// Sets in which order names survive. A reboot keeps it.
+    pub fn with_names(self, names: Names) -> FaultDisk {
+        self.state().names = names;
+        self
+    }
+
     /// Cuts the power after `steps` more steps.
     pub fn cut_after(&self, steps: u64) {
         let mut state = self.state();
@@ -130,12 +149,18 @@ impl FaultDisk {
         self.state().written
     }
 
+    /// Reads of files since the disk was made or rebooted.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
+    }
+
     /// Bytes of all files that have a name.
     pub fn used(&self) -> u64 {
         self.state().used()
     }
 
-    /// Most bytes the files may have together: a write beyond leaves what fits and fails with ENOSPC. A reboot keeps it.
+    /// Most bytes the files may have together: a write beyond leaves what fits and fails with ENOSPC. A
+    /// reboot keeps it.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
@@ -171,7 +196,8 @@ impl FaultDisk {
         state.find(path).map(|inode| state.inodes[inode].live.clone())
     }
 
-    /// The disk after the power came back. The old one is cut, if it was not; it can be rebooted again, differently.
+    /// The disk after the power came back. The old one is cut, if it was not; it can be rebooted again,
+    /// differently.
     pub fn reboot(&self, survive: Survive) -> FaultDisk {
         self.state().cut = true;
         self.preview(survive)
@@ -185,11 +211,18 @@ impl FaultDisk {
             Survive::Nothing => Dice::Nothing,
             Survive::Everything => Dice::Everything,
         };
-        let mut new = State { cuts: old.cuts, capacity: old.capacity, ..State::default() };
+        let mut new = State { cuts: old.cuts, names: old.names, capacity: old.capacity, ..State::default() };
         for (name, dir) in &old.dirs {
             let mut names = dir.durable.clone();
-            for op in &dir.pending[..dice.prefix(dir.pending.len())] {
-                op.apply(&mut names);
+            let prefix = dice.prefix(dir.pending.len());
+            for (at, op) in dir.pending.iter().enumerate() {
+                let survives = match old.names {
+                    Names::InOrder => at < prefix,
+                    Names::AnyOrder => dice.prefix(1) == 1,
+                };
+                if survives {
+                    op.apply(&mut names);
+                }
             }
             for inode in names.values_mut() {
                 let bytes = old.inodes[*inode].survivor(&mut dice);
@@ -258,8 +291,12 @@ impl Disk for FaultDisk {
                 "a rename across folders is not modelled",
             ));
         }
-        state.find(from).ok_or_else(not_found)?;
-        state.dir(from)?.change(DirOp::Rename { from: name(from).to_owned(), to: name(to).to_owned() });
+        let inode = state.find(from).ok_or_else(not_found)?;
+        state.dir(from)?.change(DirOp::Rename {
+            from: name(from).to_owned(),
+            to: name(to).to_owned(),
+            inode,
+        });
         Ok(())
     }
 
@@ -303,6 +340,7 @@ impl DiskFile for FaultFile {
         let mut state = self.disk.state();
         state.powered()?;
         state.fails(Op::Read, &self.path)?;
+        state.reads += 1;
         let live = &state.inodes[self.inode].live;
         let rest = live.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
         let count = rest.len().min(buf.len());
@@ -370,11 +408,13 @@ struct State {
     dirs: BTreeMap<String, Dir>,
     inodes: Vec<Inode>,
     cuts: Cuts,
+    names: Names,
     steps: u64,
     fuse: Option<u64>,
     cut: bool,
     capacity: Option<u64>,
     written: u64,
+    reads: u64,
     faults: Vec<Fault>,
 }
 
@@ -384,11 +424,13 @@ impl Default for State {
             dirs: BTreeMap::from([(String::new(), Dir::default())]),
             inodes: Vec::new(),
             cuts: Cuts::EveryByte,
+            names: Names::InOrder,
             steps: 0,
             fuse: None,
             cut: false,
             capacity: None,
             written: 0,
+            reads: 0,
             faults: Vec::new(),
         }
     }
@@ -499,7 +541,7 @@ impl Dir {
 
 enum DirOp {
     Link { name: String, inode: usize },
-    Rename { from: String, to: String },
+    Rename { from: String, to: String, inode: usize },
     Remove { name: String },
 }
 
@@ -509,9 +551,9 @@ impl DirOp {
             DirOp::Link { name, inode } => {
                 names.insert(name.clone(), *inode);
             }
-            DirOp::Rename { from, to } => {
-                let inode = names.remove(from).expect("changes of a folder survive in order");
-                names.insert(to.clone(), inode);
+            DirOp::Rename { from, to, inode } => {
+                names.remove(from);
+                names.insert(to.clone(), *inode);
             }
             DirOp::Remove { name } => {
                 names.remove(name);
