@@ -37,8 +37,9 @@ pub const LIST_PAGE_TEXT: usize = 128 * 1024;
 pub const QUEUED_OBJECTS: usize = 512;
 /// Bytes kept of an error answer's body.
 pub const ERROR_BODY_BYTES: usize = 8 * 1024;
-/// Bytes that one connection reads ahead; also the longest answer head.
-pub const HTTP_READ_BYTES: usize = 32 * 1024;
+/// Bytes that one connection reads ahead, and the longest answer head. The buffer doubles when it grows, so up
+/// to twice as many are held. A TLS record is as long.
+pub const HTTP_READ_BYTES: usize = 16 * 1024;
 /// Elements inside elements in an XML answer. S3's own stay below 5.
 pub const XML_DEPTH: usize = 8;
 /// Objects in one group commit.

@@ -1,15 +1,26 @@
-//! What a failed request means for the caller (what to do next) and for the operator (what, on what, why,
-//! what to do).
+//! What a failed request means: for the caller what to do next ([`Class`]), for the operator what failed, on
+//! what, why, and what to do. A core: status, headers and the beginning of the body go in.
+//!
+//! Source: S3 API Reference, "Error Responses"; the reports named at the tests.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// A request that failed for good, or so far.
+use http::{HeaderMap, StatusCode};
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use super::xml::{Elements, Seen, Tag};
+use crate::net;
+
+/// A request that failed.
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// What the caller does next.
     pub class: Class,
-    /// Stable label for metrics, e.g. `denied`, `network`.
+    /// Stable label for metrics: `denied`, `list-denied`, `kms-denied`, `signature`, `access-key`, `expired`, `archived`,
+    /// `wrong-region`, `clock`, `no-bucket`, `gone`, `changed`, `slow-down`, `server`, `not-s3`, `bad-answer`, `refused`,
+    /// `network`, `slow`, `dns`, `tls`, `config`, `stopped`.
     pub cause: &'static str,
     /// For the operator: what, on what, why, what to do. One line, never a secret.
     pub text: String,
@@ -41,6 +52,69 @@ impl Fault {
     pub fn is_transient(&self) -> bool {
         matches!(self.class, Class::Retry | Class::Restart | Class::ClockSkew(_))
     }
+
+    pub(crate) fn new(class: Class, cause: &'static str, text: String) -> Fault {
+        Fault { class, cause, text, retry_after: None }
+    }
+
+    /// A request, or the body of its answer, that failed on its way.
+    pub(super) fn of_net(on: &On<'_>, error: &net::Error) -> Fault {
+        let (class, cause) = match error.kind() {
+            net::Kind::Dns => (Class::Retry, "dns"),
+            net::Kind::Certificate | net::Kind::NoTrust => (Class::Config, "tls"),
+            net::Kind::Tls => (Class::Retry, "tls"),
+            net::Kind::NotHttp => (Class::Config, "not-s3"),
+            _ => (Class::Retry, "network"),
+        };
+        Fault::new(class, cause, format!("{on}: {error}"))
+    }
+
+    /// An answer that is not the one asked for. `body` is its beginning.
+    pub(super) fn of_answer(on: &On<'_>, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
+        let document = ErrorDocument::parse(body);
+        if document.code.is_empty() && looks_like_html(headers, body) && !status.is_server_error() {
+            return not_s3(on, status);
+        }
+        Fault::of_document(on, status, headers, &document)
+    }
+
+    /// An answer whose body was read as an error already.
+    pub(super) fn of_document(
+        on: &On<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        document: &ErrorDocument,
+    ) -> Fault {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        let (class, cause, why) = classify(on, status, document, header("x-amz-bucket-region"), date);
+        let said = match (&*document.code, &*document.message) {
+            ("", _) => format!("HTTP {}", status.as_u16()),
+            (code, "") => format!("HTTP {} {code}", status.as_u16()),
+            (code, message) => format!("HTTP {} {code}: {message}", status.as_u16()),
+        };
+        let mut fault = Fault::new(class, cause, format!("{on}: {why} ({said})"));
+        fault.retry_after = header("retry-after").and_then(|value| net::backoff::retry_after(value, date));
+        fault
+    }
+
+    /// The answer has status 200 but not the shape it must have.
+    pub(super) fn bad_answer(on: &On<'_>, why: &str) -> Fault {
+        let advice =
+            "if this lasts, something between here and S3 changes answers, or the endpoint is not S3";
+        Fault::new(Class::Retry, "bad-answer", format!("{on}: {}: {advice}", clip(why)))
+    }
+}
+
+/// A web page where S3's answer should be.
+pub(super) fn not_s3(on: &On<'_>, status: StatusCode) -> Fault {
+    let text = format!(
+        "{on}: {} answers with a web page (HTTP {}), not as S3 does: is it a website endpoint (use the region's REST \
+         endpoint), or does a proxy or captive portal stand in between?",
+        on.endpoint,
+        status.as_u16()
+    );
+    Fault::new(Class::Config, "not-s3", text)
 }
 
 impl fmt::Display for Fault {
@@ -50,3 +124,434 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct On<'a> {
+    pub(super) operation: Operation<'a>,
+    pub(super) source: &'a str,
+    pub(super) bucket: &'a str,
+    pub(super) region: &'a str,
+    pub(super) endpoint: &'a str,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Operation<'a> {
+    List { prefix: &'a str },
+    Get { key: &'a str },
+}
+
+impl fmt::Display for On<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let On { operation, source, bucket, .. } = self;
+        match operation {
+            Operation::List { prefix: "" } => write!(f, "source {source}: listing bucket {bucket}"),
+            Operation::List { prefix } => write!(f, "source {source}: listing {prefix:?} in bucket {bucket}"),
+            Operation::Get { key } => write!(f, "source {source}: reading {key:?} from bucket {bucket}"),
+        }
+    }
+}
+
+/// The table: class, metric label and advice.
+fn classify(
+    on: &On<'_>,
+    status: StatusCode,
+    document: &ErrorDocument,
+    region_header: Option<&str>,
+    date: Option<SystemTime>,
+) -> (Class, &'static str, String) {
+    let On { bucket, operation, .. } = on;
+    let kms = document.message.contains("kms") || document.message.contains("KMS");
+    match (&*document.code, status.as_u16()) {
+        ("SlowDown" | "ServiceUnavailable" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded", _)
+        | (_, 429 | 503) => {
+            (Class::Retry, "slow-down", "S3 asks to slow down; nothing to do unless it lasts".into())
+        }
+        ("InternalError" | "OperationAborted" | "RequestTimeout", _) | (_, 500 | 502 | 504 | 408) => {
+            (Class::Retry, "server", "the server failed; nothing to do unless it lasts".into())
+        }
+        ("RequestTimeTooSkewed", _) => {
+            let why = "this machine's clock differs too much from the server's: set it right (NTP)".into();
+            (date.map_or(Class::Denied, Class::ClockSkew), "clock", why)
+        }
+        (
+            "PermanentRedirect" | "TemporaryRedirect" | "Redirect" | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException" | "IncorrectEndpoint",
+            _,
+        )
+        | ("", 301 | 307 | 308) => wrong_region(on, status, document, region_header),
+        ("SignatureDoesNotMatch", _) => (
+            Class::Denied,
+            "signature",
+            "the signature is not accepted: the secret access key does not belong to the access key id (is it \
+             complete?), or a proxy changes requests"
+                .into(),
+        ),
+        ("InvalidAccessKeyId", _) => (
+            Class::Denied,
+            "access-key",
+            "the access key id is not known: check `access_key_id` (deleted, mistyped, or of another AWS partition?)"
+                .into(),
+        ),
+        ("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken", _) => {
+            (Class::Denied, "expired", "the session's credentials are expired or not valid: renew them".into())
+        }
+        ("NoSuchBucket" | "InvalidBucketName", _) => (
+            Class::Config,
+            "no-bucket",
+            format!("there is no bucket {bucket} at {}: check `bucket`, `region` and `endpoint`", on.endpoint),
+        ),
+        ("InvalidObjectState", _) => {
+            (Class::Denied, "archived", "the object is archived (Glacier): restore it to read it".into())
+        }
+        (code, _) if code.starts_with("KMS.") => {
+            (Class::Denied, "kms-denied", "its KMS key is disabled, deleted or out of reach: check the key".into())
+        }
+        ("AccessDenied", _) | ("", 403) if kms => (
+            Class::Denied,
+            "kms-denied",
+            "the KMS key that encrypts it may not be used: allow kms:Decrypt on that key in the IAM policy and the key's \
+             own policy"
+                .into(),
+        ),
+        ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | ("", 401 | 403) => denied(on),
+        ("NoSuchKey" | "NoSuchVersion", _) => (Class::Gone, "gone", "the object is not there any more".into()),
+        ("", 404) if matches!(operation, Operation::Get { .. }) => {
+            (Class::Gone, "gone", "the object is not there any more".into())
+        }
+        ("PreconditionFailed" | "InvalidRange", _) | ("", 412 | 416) => {
+            (Class::Restart, "changed", "the object was replaced while it was read; it is read anew".into())
+        }
+        (_, 500..) if status.as_u16() != 501 => {
+            (Class::Retry, "server", "the server failed; nothing to do unless it lasts".into())
+        }
+        ("" | "MethodNotAllowed" | "NotImplemented", 404 | 405 | 501) => {
+            (Class::Config, "not-s3", format!("{} does not serve S3 requests: check `endpoint`", on.endpoint))
+        }
+        (_, 407) => {
+            (Class::Config, "not-s3", "a proxy on the way asks for credentials: let this host pass without it".into())
+        }
+        _ => (Class::Config, "refused", "S3 refuses the request: check the source's configuration".into()),
+    }
+}
+
+fn denied(on: &On<'_>) -> (Class, &'static str, String) {
+    let bucket = on.bucket;
+    match on.operation {
+        Operation::List { .. } => (
+            Class::Denied,
+            "list-denied",
+            format!(
+                "listing is not allowed: allow s3:ListBucket on bucket {bucket} in the IAM policy and the bucket policy"
+            ),
+        ),
+        Operation::Get { key } => {
+            let folder = key.rfind("AWSLogs/").map_or("", |at| &key[..at]);
+            let why = format!(
+                "reading is not allowed: allow s3:GetObject on {bucket}/{folder}* in the IAM policy and the bucket policy, \
+                 and kms:Decrypt if the object is encrypted with a KMS key (without s3:ListBucket S3 says the same of an \
+                 object that is gone)"
+            );
+            (Class::Denied, "denied", why)
+        }
+    }
+}
+
+fn wrong_region(
+    on: &On<'_>,
+    status: StatusCode,
+    document: &ErrorDocument,
+    header: Option<&str>,
+) -> (Class, &'static str, String) {
+    let On { bucket, region, endpoint, .. } = on;
+    let expecting = document.message.split_once("expecting '").and_then(|(_, rest)| rest.split('\'').next());
+    let named = [header, Some(&*document.region), expecting, region_of_host(&document.endpoint)];
+    match named.into_iter().flatten().find(|name| is_region(name)) {
+        Some(right) if right != *region => (
+            Class::WrongRegion(right.into()),
+            "wrong-region",
+            format!("bucket {bucket} is in region {right}, not in {region}: set `region = \"{right}\"`"),
+        ),
+        Some(_) if status == StatusCode::TEMPORARY_REDIRECT => (
+            Class::Retry,
+            "server",
+            format!("bucket {bucket} is so new that its address is not known everywhere yet; nothing to do"),
+        ),
+        Some(_) => (
+            Class::Config,
+            "wrong-region",
+            format!(
+                "bucket {bucket} is in region {region}, but {endpoint} serves another one: check `endpoint`"
+            ),
+        ),
+        None => (
+            Class::Config,
+            "wrong-region",
+            format!(
+                "bucket {bucket} is not served by {endpoint} in region {region}: check `region` and `endpoint`"
+            ),
+        ),
+    }
+}
+
+/// `bucket.s3-us-west-2.amazonaws.com`, `bucket.s3.us-west-2.amazonaws.com`
+fn region_of_host(host: &str) -> Option<&str> {
+    let (service, _) = host.split_once(".amazonaws.com")?;
+    let label = service.rsplit('.').next()?;
+    let region = label.strip_prefix("s3-").unwrap_or(label);
+    (region != "s3" && region.contains('-')).then_some(region)
+}
+
+fn is_region(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+fn looks_like_html(headers: &HeaderMap, body: &[u8]) -> bool {
+    let typed = headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let begin = body.trim_ascii_start();
+    let begins = |with: &[u8]| begin.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    typed || begins(b"<!doctype html") || begins(b"<html")
+}
+
+/// What an `<Error>` document says. Remote text: clipped, and without control characters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ErrorDocument {
+    code: Box<str>,
+    message: Box<str>,
+    region: Box<str>,
+    endpoint: Box<str>,
+}
+
+impl ErrorDocument {
+    /// Reads as much as is there of a document that may be cut, or none at all.
+    fn parse(body: &[u8]) -> ErrorDocument {
+        let mut document = ErrorDocument::default();
+        let mut reader = Reader::from_reader(body);
+        let mut elements = Elements::new();
+        loop {
+            let event = match reader.read_event() {
+                Ok(Event::Eof) | Err(_) => return document,
+                Ok(event) => event,
+            };
+            match elements.event(&event) {
+                Ok(Seen::Close { parent: Tag::Error, tag, text: Some(text), .. }) => document.set(tag, text),
+                Ok(_) => {}
+                Err(_) => return document,
+            }
+        }
+    }
+
+    pub(super) fn set(&mut self, tag: Tag, text: &str) {
+        match tag {
+            Tag::Code => self.code = clip(text),
+            Tag::Message => self.message = clip(text),
+            Tag::Region => self.region = clip(text),
+            Tag::Endpoint => self.endpoint = clip(text),
+            _ => {}
+        }
+    }
+}
+
+/// Remote text for a log line.
+fn clip(text: &str) -> Box<str> {
+    const CHARACTERS: usize = 300;
+    let clean = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    clean.take(CHARACTERS).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: Operation<'_> = Operation::List { prefix: "AWSLogs/" };
+    const GET: Operation<'_> = Operation::Get { key: "folder/AWSLogs/1/k.json.gz" };
+    const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+
+    fn fault(operation: Operation<'_>, status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
+        let on = On {
+            operation,
+            source: "prod",
+            bucket: "acme",
+            region: "us-east-1",
+            endpoint: "s3.amazonaws.com",
+        };
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        Fault::of_answer(&on, StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
+    }
+
+    fn xml(code: &str, rest: &str) -> String {
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>{rest}</Error>")
+    }
+
+    /// Operation, status, code, the rest of the document; class, cause, words of the advice.
+    #[test]
+    fn the_table() {
+        use Class::{Config, Denied, Gone, Restart, Retry};
+        let expecting = "<Message>The authorization header is malformed; the region 'us-east-1' is wrong; expecting \
+                         'us-west-2'</Message>";
+        // wazuh/wazuh#13885, boto/boto3#2952, aws/aws-cli#6713: a KMS denial looks like a plain one.
+        let kms = "<Message>User: arn:aws:iam::1:user/x is not authorized to perform: kms:Decrypt on this \
+                   resource</Message>";
+        let west = || Class::WrongRegion("us-west-2".into());
+        for (operation, status, code, rest, class, cause, advice) in [
+            (
+                LIST,
+                301,
+                "PermanentRedirect",
+                "<Endpoint>acme.s3-us-west-2.amazonaws.com</Endpoint>",
+                west(),
+                "wrong-region",
+                "us-west-2",
+            ),
+            (
+                LIST,
+                301,
+                "PermanentRedirect",
+                "<Endpoint>acme.s3.us-west-2.amazonaws.com</Endpoint>",
+                west(),
+                "wrong-region",
+                "us-west-2",
+            ),
+            (
+                LIST,
+                301,
+                "PermanentRedirect",
+                "<Endpoint>s3.amazonaws.com</Endpoint>",
+                Config,
+                "wrong-region",
+                "`region`",
+            ),
+            (
+                GET,
+                400,
+                "AuthorizationHeaderMalformed",
+                "<Region>us-west-2</Region>",
+                west(),
+                "wrong-region",
+                "us-west-2",
+            ),
+            (
+                GET,
+                400,
+                "AuthorizationHeaderMalformed",
+                expecting,
+                west(),
+                "wrong-region",
+                "region = \"us-west-2\"",
+            ),
+            (GET, 400, "IllegalLocationConstraintException", "", Config, "wrong-region", "`region`"),
+            (
+                GET,
+                400,
+                "AuthorizationHeaderMalformed",
+                "<Region>us-east-1</Region>",
+                Config,
+                "wrong-region",
+                "`endpoint`",
+            ),
+            (GET, 307, "TemporaryRedirect", "<Region>us-east-1</Region>", Retry, "server", "so new"),
+            (GET, 403, "SignatureDoesNotMatch", "", Denied, "signature", "secret access key"),
+            (GET, 403, "InvalidAccessKeyId", "", Denied, "access-key", "access_key_id"),
+            (GET, 400, "ExpiredToken", "", Denied, "expired", "renew"),
+            (LIST, 403, "AccessDenied", "", Denied, "list-denied", "s3:ListBucket on bucket acme"),
+            (GET, 403, "AccessDenied", "", Denied, "denied", "s3:GetObject on acme/folder/*"),
+            (GET, 403, "AccessDenied", kms, Denied, "kms-denied", "kms:Decrypt"),
+            (GET, 400, "KMS.DisabledException", "", Denied, "kms-denied", "KMS key"),
+            (GET, 403, "InvalidObjectState", "", Denied, "archived", "restore"),
+            (LIST, 404, "NoSuchBucket", "", Config, "no-bucket", "no bucket acme"),
+            (GET, 404, "NoSuchKey", "", Gone, "gone", "not there"),
+            (GET, 412, "PreconditionFailed", "", Restart, "changed", "replaced"),
+            (GET, 416, "InvalidRange", "", Restart, "changed", "replaced"),
+            (LIST, 503, "SlowDown", "", Retry, "slow-down", "slow down"),
+            (LIST, 200, "SlowDown", "", Retry, "slow-down", "slow down"),
+            (LIST, 500, "InternalError", "", Retry, "server", "failed"),
+            (GET, 400, "RequestTimeout", "", Retry, "server", "failed"),
+            (LIST, 405, "MethodNotAllowed", "", Config, "not-s3", "`endpoint`"),
+            (LIST, 400, "InvalidArgument", "", Config, "refused", "configuration"),
+        ] {
+            let fault = fault(operation, status, &[("date", DATE)], &xml(code, rest));
+            assert_eq!((&fault.class, fault.cause), (&class, cause), "{status} {code} {rest}: {fault}");
+            assert!(fault.text.contains(advice) && fault.text.contains(code), "{fault}");
+            assert!(fault.text.starts_with("source prod: ") && fault.text.contains("bucket acme"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_status_without_a_document_is_enough() {
+        for (operation, status, class, cause) in [
+            (LIST, 301, Class::Config, "wrong-region"),
+            (LIST, 403, Class::Denied, "list-denied"),
+            (GET, 403, Class::Denied, "denied"),
+            (GET, 404, Class::Gone, "gone"),
+            (LIST, 404, Class::Config, "not-s3"),
+            (GET, 407, Class::Config, "not-s3"),
+            (GET, 412, Class::Restart, "changed"),
+            (GET, 418, Class::Config, "refused"),
+            (GET, 429, Class::Retry, "slow-down"),
+            (GET, 500, Class::Retry, "server"),
+            (GET, 502, Class::Retry, "server"),
+            (GET, 503, Class::Retry, "slow-down"),
+            (GET, 599, Class::Retry, "server"),
+        ] {
+            let fault = fault(operation, status, &[], "");
+            assert_eq!((&fault.class, fault.cause), (&class, cause), "{status}: {fault}");
+        }
+    }
+
+    /// Graylog2/graylog-plugin-aws#3, durch/rust-s3#18: a 301 was not understood.
+    #[test]
+    fn the_header_names_the_right_region_first() {
+        let header = [("x-amz-bucket-region", "eu-central-1")];
+        let body = xml("PermanentRedirect", "<Endpoint>b.s3-us-west-2.amazonaws.com</Endpoint>");
+        assert_eq!(fault(LIST, 301, &header, &body).class, Class::WrongRegion("eu-central-1".into()));
+        assert_eq!(fault(LIST, 301, &header, "").class, Class::WrongRegion("eu-central-1".into()));
+        assert_eq!(fault(LIST, 301, &[("x-amz-bucket-region", "EU;rm")], "").class, Class::Config);
+    }
+
+    #[test]
+    fn a_wrong_clock_comes_with_the_servers_date() {
+        let date = httpdate::parse_http_date(DATE).unwrap();
+        let skewed = fault(GET, 403, &[("date", DATE)], &xml("RequestTimeTooSkewed", ""));
+        assert_eq!((&skewed.class, skewed.cause), (&Class::ClockSkew(date), "clock"));
+        assert!(skewed.is_transient());
+        assert_eq!(fault(GET, 403, &[], &xml("RequestTimeTooSkewed", "")).class, Class::Denied);
+    }
+
+    #[test]
+    fn retry_after_is_taken_along() {
+        let slow = |value| {
+            fault(GET, 503, &[("retry-after", value), ("date", DATE)], &xml("SlowDown", "")).retry_after
+        };
+        assert_eq!(slow("7"), Some(Duration::from_secs(7)));
+        assert_eq!(slow("Wed, 21 Oct 2015 07:28:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(slow("soon"), None);
+    }
+
+    #[test]
+    fn a_web_page_is_no_s3() {
+        for (headers, body) in [
+            (&[("content-type", "text/html; charset=utf-8")][..], "<p>Sign in"),
+            (&[], "\n<!doctype HTML><html>"),
+            (&[], "<html><h1>403 Forbidden</h1></html>"),
+        ] {
+            for status in [302, 403, 404] {
+                let fault = fault(LIST, status, headers, body);
+                assert_eq!((&fault.class, fault.cause), (&Class::Config, "not-s3"), "{status}: {fault}");
+                assert!(fault.text.contains("s3.amazonaws.com") && fault.text.contains("website"), "{fault}");
+            }
+            assert_eq!(fault(LIST, 502, headers, body).class, Class::Retry);
+        }
+    }
+
+    #[test]
+    fn remote_text_is_clipped_cleaned_and_may_be_cut_off() {
+        let long = xml("SlowDown", &format!("<Message>a&#10;b\x1B[2J{}</Message>", "x".repeat(5000)));
+        let said = fault(GET, 503, &[], &long).text;
+        assert!(said.len() < 700 && !said.contains(char::is_control), "{said}");
+        let cut = fault(GET, 503, &[], "<Error><Code>SlowDown</Code><Message>Redu");
+        assert_eq!(cut.cause, "slow-down");
+        assert_eq!(fault(GET, 403, &[], &"<a>".repeat(100)).cause, "denied");
+    }
+}

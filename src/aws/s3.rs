@@ -1,13 +1,43 @@
-//! S3 of one source: ListObjectsV2 and GetObject.
+//! S3 of one source: ListObjectsV2 and GetObject. Each request is signed anew with the time of the server, as
+//! far as it is known: a server that finds our clock wrong is asked once more with its own date.
+//!
+//! Bodies are handed on as they are: a `Content-Encoding` is left alone.
 
+use std::fmt::Write;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
 
-use super::fault::Fault;
-use crate::{config, net};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::Full;
+
+use super::fault::{Class, Fault, On, Operation, not_s3};
+use super::listing::{self, PageError};
+use super::sigv4::{Signer, encode_path, encode_query};
+use crate::{config, limits, net};
+
+const USER_AGENT: &str = concat!("trailspool/", env!("CARGO_PKG_VERSION"));
 
 /// One bucket, as one source reaches it. A clone shares connections and the learnt clock offset.
 #[derive(Debug, Clone)]
-pub struct S3 {}
+pub struct S3(Arc<Bucket>);
+
+#[derive(Debug)]
+struct Bucket {
+    source: Box<str>,
+    name: Box<str>,
+    region: Box<str>,
+    /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
+    base: Box<str>,
+    endpoint: Box<str>,
+    signer: Signer,
+    client: net::Client,
+    /// Seconds that the server's clock is ahead of ours.
+    clock_ahead: AtomicI64,
+}
 
 /// What to list.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,10 +96,32 @@ pub struct GetBody {
 }
 
 impl S3 {
-    /// The bucket of a source, reached over `client` (made with the source's `ca_file`).
+    /// The bucket of a source, reached over `client` (made with the source's `ca_file`). A bucket with dots in
+    /// its name has no certificate of its own, and an IP address has no sub-domains: both get path style.
     pub fn new(source: &config::Source, client: net::Client) -> S3 {
-        let _ = (source, client);
-        todo!()
+        let config::Endpoint { tls, host, port, path_style } = &source.endpoint;
+        let scheme = if *tls { "https" } else { "http" };
+        let endpoint = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
+        let bucket = &*source.bucket;
+        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let base = if *path_style || is_address || (*tls && bucket.contains('.')) {
+            format!("{scheme}://{endpoint}/{}", encode_path(bucket))
+        } else {
+            format!("{scheme}://{bucket}.{endpoint}")
+        };
+        S3(Arc::new(Bucket {
+            source: source.name.clone(),
+            name: source.bucket.clone(),
+            region: source.region.clone(),
+            base: base.into(),
+            endpoint: endpoint.into(),
+            signer: Signer::new(&source.credentials, &source.region),
+            client,
+            clock_ahead: AtomicI64::new(0),
+        }))
     }
 
     /// One page of a listing. `visit` is called for each entry as it comes.
@@ -81,16 +133,411 @@ impl S3 {
         request: &ListRequest<'_>,
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
-        let _ = (request, visit);
-        todo!()
+        let on = self.0.on(Operation::List { prefix: request.prefix });
+        let answer = self.0.ask(&on, &self.0.list_uri(request), &HeaderMap::new()).await?;
+        let (head, body) = answer.into_parts();
+        if head.status != StatusCode::OK {
+            return Err(error_answer(&on, &head, body).await);
+        }
+        listing::read(body, visit).await.map_err(|error| match error {
+            PageError::Net(error) => Fault::of_net(&on, &error),
+            PageError::Error(document) => Fault::of_document(&on, head.status, &head.headers, &document),
+            PageError::Html => not_s3(&on, head.status),
+            PageError::NotAListing => Fault::bad_answer(&on, "the answer is XML, but no listing"),
+            PageError::NotXml(why) => {
+                Fault::bad_answer(&on, &format!("the answer is not well-formed XML ({why})"))
+            }
+            PageError::Cut => Fault::bad_answer(&on, "the answer is empty or cut off"),
+            PageError::TooLong => Fault::bad_answer(&on, "the answer is longer than a listing can be"),
+            PageError::NoContinuation => {
+                Fault::bad_answer(&on, "more is promised, but not how to ask for it")
+            }
+            PageError::LateEncoding => {
+                Fault::bad_answer(&on, "it is said only after the keys that they are URL-encoded")
+            }
+        })
     }
 
     /// Begins to read an object; `resume`: from this byte, if its ETag is still this one.
     ///
     /// # Errors
-    /// [`super::Class::Restart`] when a resumed object is another one now.
+    /// [`Class::Restart`] when a resumed object is another one now, or cannot be resumed.
     pub async fn get(&self, key: &str, resume: Option<(u64, &str)>) -> Result<GetBody, Fault> {
-        let _ = (key, resume);
-        todo!()
+        let on = self.0.on(Operation::Get { key });
+        let mut headers = HeaderMap::new();
+        if let Some((offset, etag)) = resume {
+            headers
+                .insert(header::RANGE, format!("bytes={offset}-").parse().map_err(|_| cannot_resume(&on))?);
+            headers.insert(header::IF_MATCH, etag.parse().map_err(|_| cannot_resume(&on))?);
+        }
+        let answer = self.0.ask(&on, &format!("{}/{}", self.0.base, encode_path(key)), &headers).await?;
+        let (head, body) = answer.into_parts();
+        match (head.status, resume) {
+            (StatusCode::OK, None) if is_web_page(&head.headers) => Err(not_s3(&on, head.status)),
+            (StatusCode::OK, None) => Ok(GetBody { len: body.remaining(), etag: etag(&head.headers), body }),
+            (StatusCode::PARTIAL_CONTENT, Some((offset, version))) => {
+                let etag = etag(&head.headers);
+                if etag.as_deref().is_some_and(|etag| etag != version) {
+                    return Err(changed(&on)); // there are servers that ignore If-Match
+                }
+                match content_range(&head.headers) {
+                    Some((first, len)) if first == offset => Ok(GetBody { len, etag, body }),
+                    _ => Err(cannot_resume(&on)),
+                }
+            }
+            (StatusCode::OK, Some(_)) => Err(cannot_resume(&on)),
+            _ => Err(error_answer(&on, &head, body).await),
+        }
+    }
+
+    /// For a fault in the body that [`S3::get`] began to read.
+    pub(crate) fn body_fault(&self, key: &str, error: &net::Error) -> Fault {
+        Fault::of_net(&self.0.on(Operation::Get { key }), error)
+    }
+
+    /// A body that has to be given up for another reason.
+    pub(crate) fn body_given_up(&self, key: &str, class: Class, cause: &'static str, why: &str) -> Fault {
+        Fault::new(class, cause, format!("{}: {why}", self.0.on(Operation::Get { key })))
+    }
+}
+
+impl Bucket {
+    fn on<'a>(&'a self, operation: Operation<'a>) -> On<'a> {
+        let Bucket { source, name, region, endpoint, .. } = self;
+        On { operation, source, bucket: name, region, endpoint }
+    }
+
+    fn list_uri(&self, request: &ListRequest<'_>) -> String {
+        let ListRequest { prefix, delimiter, start_after, continuation, max_keys } = request;
+        let mut uri = format!("{}/?list-type=2&prefix={}", self.base, encode_query(prefix));
+        let mut add = |name: &str, value: &str| {
+            let _ = write!(uri, "&{name}={}", encode_query(value)); // a String takes anything
+        };
+        if *delimiter {
+            add("delimiter", "/");
+        }
+        if let Some(key) = start_after {
+            add("start-after", key);
+        }
+        if let Some(token) = continuation {
+            add("continuation-token", token);
+        }
+        if let Some(keys) = max_keys {
+            add("max-keys", &keys.to_string());
+        }
+        uri
+    }
+
+    /// Sends a GET, once more with the server's date if our clock turns out wrong.
+    async fn ask(&self, on: &On<'_>, uri: &str, headers: &HeaderMap) -> Result<Response<net::Body>, Fault> {
+        let ahead = self.clock_ahead.load(Ordering::Relaxed);
+        let answer = self.send(on, uri, headers, ahead).await?;
+        if answer.status() != StatusCode::FORBIDDEN {
+            return Ok(answer);
+        }
+        let (head, body) = answer.into_parts();
+        let fault = error_answer(on, &head, body).await;
+        let Class::ClockSkew(theirs) = fault.class else { return Err(fault) };
+        let ahead = seconds(theirs) - seconds(now());
+        self.clock_ahead.store(ahead, Ordering::Relaxed);
+        self.send(on, uri, headers, ahead).await
+    }
+
+    async fn send(
+        &self,
+        on: &On<'_>,
+        uri: &str,
+        headers: &HeaderMap,
+        ahead: i64,
+    ) -> Result<Response<net::Body>, Fault> {
+        let unsendable = |why: &dyn std::fmt::Display| {
+            let advice = "check `bucket`, `endpoint`, `region` and the credentials";
+            Fault::new(Class::Config, "config", format!("{on}: the request cannot be made ({why}): {advice}"))
+        };
+        let mut request =
+            Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
+        let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+        let host = authority.parse().map_err(|error| unsendable(&error))?;
+        request.headers_mut().extend(headers.clone());
+        request.headers_mut().insert(header::HOST, host);
+        request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+        self.signer.sign(&mut request, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
+        self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
+    }
+}
+
+async fn error_answer(on: &On<'_>, head: &http::response::Parts, body: net::Body) -> Fault {
+    // A body that breaks off says less, but the status stands.
+    let body = body.read_at_most(limits::ERROR_BODY_BYTES).await.unwrap_or_default();
+    Fault::of_answer(on, head.status, &head.headers, &body)
+}
+
+fn cannot_resume(on: &On<'_>) -> Fault {
+    let why = "the server does not continue an object from the byte where it broke off; it is read anew";
+    Fault::new(Class::Restart, "bad-answer", format!("{on}: {why}"))
+}
+
+fn changed(on: &On<'_>) -> Fault {
+    let why = "the object was replaced while it was read; it is read anew";
+    Fault::new(Class::Restart, "changed", format!("{on}: {why}"))
+}
+
+fn etag(headers: &HeaderMap) -> Option<Box<str>> {
+    headers.get(header::ETAG)?.to_str().ok().map(Box::from)
+}
+
+/// First byte and length of the whole: `bytes 5-9/10`.
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (range, len) = range.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.trim().parse().ok()?, len.trim().parse().ok()))
+}
+
+/// A portal's page where an object should be: S3 always names its request.
+fn is_web_page(headers: &HeaderMap) -> bool {
+    let html =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    html && !headers.contains_key("x-amz-request-id")
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the shell that knows the time for the signatures")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn shift(time: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    shifted.unwrap_or(time)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
+    use crate::net::scripted::{Reply, Server};
+    use crate::net::{Client, Timeouts};
+
+    pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+        connect: Duration::from_secs(5),
+        first_byte: Duration::from_secs(5),
+        stall: Duration::from_millis(200),
+    };
+
+    fn source(endpoint: Endpoint, bucket: &str) -> Source {
+        Source {
+            name: "prod".into(),
+            bucket: bucket.into(),
+            prefix: "".into(),
+            region: "us-east-1".into(),
+            refresh: Duration::from_secs(60),
+            start: Start::All,
+            accounts: vec![],
+            regions: vec![],
+            unfiltered: false,
+            exclude: vec![],
+            rules: vec![],
+            attribution: Attribution::None,
+            default_domain: "".into(),
+            endpoint,
+            ca_file: None,
+            credentials: Credentials::IamUser {
+                access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+                secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
+            },
+        }
+    }
+
+    fn endpoint(tls: bool, host: &str, port: Option<u16>, path_style: bool) -> Endpoint {
+        Endpoint { tls, host: host.into(), port, path_style }
+    }
+
+    /// The bucket `acme` at a scripted server.
+    pub(crate) fn at(address: SocketAddr) -> S3 {
+        let endpoint = endpoint(false, "127.0.0.1", Some(address.port()), true);
+        S3::new(&source(endpoint, "acme"), Client::with_timeouts(None, TIMEOUTS).unwrap())
+    }
+
+    async fn list(s3: &S3) -> Result<(Vec<String>, ListEnd), Fault> {
+        let mut keys = Vec::new();
+        let end = s3
+            .list(&ListRequest { prefix: "AWSLogs/", ..Default::default() }, &mut |listed| {
+                keys.push(format!("{listed:?}"));
+                ControlFlow::Continue(())
+            })
+            .await?;
+        Ok((keys, end))
+    }
+
+    #[test]
+    fn a_bucket_is_a_sub_domain_unless_that_cannot_work() {
+        let client = Client::new(None).unwrap();
+        for (endpoint, bucket, base) in [
+            (
+                endpoint(true, "s3.us-east-1.amazonaws.com", None, false),
+                "acme",
+                "https://acme.s3.us-east-1.amazonaws.com",
+            ),
+            (
+                endpoint(true, "s3.us-east-1.amazonaws.com", None, true),
+                "acme",
+                "https://s3.us-east-1.amazonaws.com/acme",
+            ),
+            (
+                endpoint(true, "s3.us-east-1.amazonaws.com", None, false),
+                "a.b",
+                "https://s3.us-east-1.amazonaws.com/a.b",
+            ),
+            (endpoint(false, "minio", Some(9000), false), "a.b", "http://a.b.minio:9000"),
+            (endpoint(false, "127.0.0.1", Some(9000), false), "acme", "http://127.0.0.1:9000/acme"),
+            (endpoint(false, "[::1]", Some(9000), false), "acme", "http://[::1]:9000/acme"),
+        ] {
+            assert_eq!(&*S3::new(&source(endpoint, bucket), client.clone()).0.base, base);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_asks_for_what_it_should() {
+        let page = b"<ListBucketResult><Contents><Key>k</Key><Size>7</Size></Contents></ListBucketResult>";
+        let server = Server::start([Reply::new(200, "", page)]).await;
+        let request = ListRequest {
+            prefix: "a b/",
+            delimiter: true,
+            start_after: Some("a b/c+d"),
+            continuation: Some("x=/+"),
+            max_keys: Some(5),
+        };
+        let mut keys = 0;
+        let end = at(server.address)
+            .list(&request, &mut |listed| {
+                assert_eq!(listed, Listed::Key { key: "k", size: 7 });
+                keys += 1;
+                ControlFlow::Continue(())
+            })
+            .await;
+        assert_eq!((end.unwrap(), keys), (ListEnd::Complete, 1));
+        let head = &server.requests()[0];
+        let target = "GET /acme/?list-type=2&prefix=a%20b%2F&delimiter=%2F&start-after=a%20b%2Fc%2Bd\
+                      &continuation-token=x%3D%2F%2B&max-keys=5 HTTP/1.1\r\n";
+        assert!(head.starts_with(target), "{head}");
+        let host = format!("host: 127.0.0.1:{}\r\n", server.address.port());
+        for header in [
+            &*host,
+            "user-agent: trailspool/",
+            "x-amz-date: ",
+            "authorization: AWS4-HMAC-SHA256 Credential=AKIA",
+        ] {
+            assert!(head.contains(header), "{header} in {head}");
+        }
+        assert!(!head.contains("accept-encoding"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_sent_as_it_is_signed() {
+        let server = Server::start([Reply::new(200, "ETag: \"e\"\r\n", b"x")]).await;
+        at(server.address).get("/a//b c+%ä/./..", None).await.unwrap();
+        let head = &server.requests()[0];
+        assert!(head.starts_with("GET /acme//a//b%20c%2B%25%C3%A4/./.. HTTP/1.1\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_is_corrected_by_the_servers_date_at_once_and_for_good() {
+        let skewed = Reply::new(
+            403,
+            "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\n",
+            b"<Error><Code>RequestTimeTooSkewed</Code></Error>",
+        );
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([skewed, empty.clone(), empty]).await;
+        let s3 = at(server.address);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        assert_eq!(list(&s3.clone()).await.unwrap().1, ListEnd::Complete);
+        let requests = server.requests();
+        assert!(!requests[0].contains("x-amz-date: 20151021T07"), "{}", requests[0]);
+        assert!(requests[1].contains("x-amz-date: 20151021T072"), "{}", requests[1]);
+        assert!(requests[2].contains("x-amz-date: 20151021T07"), "{}", requests[2]);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_cannot_be_corrected_ends_after_one_more_try() {
+        let skewed = Reply::new(
+            403,
+            "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\n",
+            b"<Error><Code>RequestTimeTooSkewed</Code></Error>",
+        );
+        let server = Server::start([skewed.clone(), skewed]).await;
+        assert_eq!(list(&at(server.address)).await.unwrap_err().cause, "clock");
+        assert!(server.is_through());
+    }
+
+    #[tokio::test]
+    async fn what_a_listing_cannot_be_is_a_fault() {
+        for (reply, class, cause) in [
+            (
+                Reply::new(301, "x-amz-bucket-region: eu-west-1\r\n", b""),
+                Class::WrongRegion("eu-west-1".into()),
+                "wrong-region",
+            ),
+            (Reply::new(200, "", b""), Class::Retry, "bad-answer"),
+            (Reply::new(200, "", b"<ListBucketResult><Contents><Key>"), Class::Retry, "bad-answer"),
+            (Reply::new(200, "", b"<Error><Code>InternalError</Code></Error>"), Class::Retry, "server"),
+            (
+                Reply::new(200, "Content-Type: text/html\r\n", b"<!DOCTYPE html><html><body>"),
+                Class::Config,
+                "not-s3",
+            ),
+            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_close(), Class::Retry, "network"),
+            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_hang(), Class::Retry, "network"),
+            (
+                Reply::announcing(1000, 403, "", b"<Error><Code>AccessDenied</Code>").then_close(),
+                Class::Denied,
+                "list-denied",
+            ),
+        ] {
+            let server = Server::start([reply.clone()]).await;
+            let fault = list(&at(server.address)).await.unwrap_err();
+            assert_eq!((&fault.class, fault.cause), (&class, cause), "{reply:?}: {fault}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_same_version_is_continued_and_only_where_asked() {
+        let range = "Content-Range: bytes 5-9/10\r\nETag: \"v1\"\r\n";
+        for (reply, class) in [
+            (Reply::new(206, range, b"56789"), None),
+            (Reply::new(206, "Content-Range: bytes 5-9/10\r\n", b"56789"), None),
+            (
+                Reply::new(206, "Content-Range: bytes 5-9/10\r\nETag: \"v2\"\r\n", b"56789"),
+                Some(Class::Restart),
+            ),
+            (Reply::new(206, "Content-Range: bytes 0-9/10\r\n", b"0123456789"), Some(Class::Restart)),
+            (Reply::new(206, "", b"56789"), Some(Class::Restart)),
+            (Reply::new(200, "ETag: \"v1\"\r\n", b"0123456789"), Some(Class::Restart)),
+            (Reply::new(412, "", b""), Some(Class::Restart)),
+        ] {
+            let server = Server::start([reply.clone()]).await;
+            match (at(server.address).get("k", Some((5, "\"v1\""))).await, class) {
+                (Ok(body), None) => assert_eq!(body.len, Some(10)),
+                (Err(fault), Some(class)) => assert_eq!(fault.class, class, "{reply:?}"),
+                (got, _) => panic!("{reply:?}: {got:?}"),
+            }
+            let head = &server.requests()[0];
+            assert!(head.contains("range: bytes=5-\r\n") && head.contains("if-match: \"v1\"\r\n"), "{head}");
+            assert!(head.contains("SignedHeaders=host;if-match;range;"), "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_portals_page_is_no_object() {
+        let server = Server::start([Reply::new(200, "Content-Type: text/html\r\n", b"<p>Sign in")]).await;
+        assert_eq!(at(server.address).get("k", None).await.unwrap_err().cause, "not-s3");
     }
 }

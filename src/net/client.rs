@@ -1,17 +1,18 @@
 //! The HTTP client. What holds: every wait has an end ([`Timeouts`]), a connection buffers at most
-//! [`limits::HTTP_READ_BYTES`] of an answer, and an answer's body is only read as fast as its reader asks.
+//! twice [`limits::HTTP_READ_BYTES`] of an answer, and an answer's body is only read as fast as its reader asks.
 
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Pool;
@@ -19,7 +20,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower_service::Service;
 
 use super::error::{Error, Kind, NotResolved};
@@ -103,7 +104,7 @@ impl Client {
                 return Err(Error::new(Kind::FirstByteTimeout, &host, waited(self.timeouts.first_byte)));
             }
         };
-        Ok(answer.map(|incoming| Body { incoming, host, stall: self.timeouts.stall }))
+        Ok(answer.map(|incoming| Body::new(incoming, host, self.timeouts.stall)))
     }
 }
 
@@ -113,22 +114,44 @@ pub struct Body {
     incoming: Incoming,
     host: Box<str>,
     stall: Duration,
+    /// The end of the wait that is under way, if `waiting`.
+    timer: Pin<Box<Sleep>>,
+    waiting: bool,
 }
 
 impl Body {
-    /// The next piece, never empty and at most [`limits::HTTP_READ_BYTES`] long; `None` at the end.
+    fn new(incoming: Incoming, host: Box<str>, stall: Duration) -> Body {
+        Body { incoming, host, stall, timer: Box::pin(sleep(stall)), waiting: false }
+    }
+
+    /// The next piece, never empty and at most twice [`limits::HTTP_READ_BYTES`] long; `None` at the end.
+    /// May be cancelled: nothing is lost.
     ///
     /// # Errors
     /// [`Kind::Stall`], [`Kind::Reset`], [`Kind::ClosedEarly`] (also when fewer bytes came than
     /// `Content-Length` said), [`Kind::Tls`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        self.waiting = false; // a wait that was cancelled does not count
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// As [`Body::chunk`]. The time-out runs from the first poll that has to wait.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
-            match timeout(self.stall, self.incoming.frame()).await {
-                Err(_) => return Err(Error::new(Kind::Stall, &self.host, waited(self.stall))),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(Error::sort(&self.host, &error)),
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                if !self.waiting {
+                    self.waiting = true;
+                    self.timer.as_mut().reset(Instant::now() + self.stall);
+                }
+                ready!(self.timer.as_mut().poll(cx));
+                return Poll::Ready(Err(Error::new(Kind::Stall, &self.host, waited(self.stall))));
+            };
+            self.waiting = false;
+            match frame {
+                None => return Poll::Ready(Ok(None)),
+                Some(Err(error)) => return Poll::Ready(Err(Error::sort(&self.host, &error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Poll::Ready(Ok(Some(data))),
                     _ => continue, // an empty piece, or trailers
                 },
             }
@@ -211,5 +234,181 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let lookup = self.0.call(name);
         Box::pin(async move { lookup.await.map_err(NotResolved) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::net::scripted::{Reply, Server};
+
+    const SHORT: Timeouts = Timeouts {
+        connect: Duration::from_millis(300),
+        first_byte: Duration::from_millis(300),
+        stall: Duration::from_millis(300),
+    };
+
+    fn client() -> Client {
+        Client::with_timeouts(None, SHORT).unwrap()
+    }
+
+    async fn get(client: &Client, uri: &str) -> Result<Bytes, Error> {
+        let request = Request::get(uri).body(Full::default()).unwrap();
+        client.request(request).await?.into_body().read_at_most(usize::MAX).await
+    }
+
+    async fn get_scripted(reply: Reply) -> Result<Bytes, Error> {
+        let server = Server::start([reply]).await;
+        get(&client(), &format!("http://{}/", server.address)).await
+    }
+
+    fn tls_folder() -> PathBuf {
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/tls"))
+    }
+
+    /// A TLS server for `localhost`, certified by `ca.pem`, that answers every connection with "hello".
+    async fn tls_server() -> u16 {
+        let certificate = CertificateDer::from_pem_file(tls_folder().join("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(tls_folder().join("server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                if let Ok(mut tls) = acceptor.accept(tcp).await {
+                    tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+                    tls.shutdown().await.unwrap();
+                }
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn connections_are_kept_and_used_again() {
+        let server = Server::start([Reply::new(200, "", b"one"), Reply::new(404, "", b"two")]).await;
+        let (client, uri) = (client(), format!("http://{}/", server.address));
+        assert_eq!(get(&client, &uri).await.unwrap(), "one");
+        assert_eq!(get(&client, &uri).await.unwrap(), "two");
+        assert!(server.is_through());
+    }
+
+    #[tokio::test]
+    async fn redirects_are_answers() {
+        let server = Server::start([Reply::new(301, "Location: http://127.0.0.1:1/\r\n", b"")]).await;
+        let request = Request::get(format!("http://{}/", server.address)).body(Full::default()).unwrap();
+        assert_eq!(client().request(request).await.unwrap().status(), 301);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_the_limit_only() {
+        let server = Server::start([Reply::announcing(1 << 40, 200, "", &[b'x'; 100_000])]).await;
+        let request = Request::get(format!("http://{}/", server.address)).body(Full::default()).unwrap();
+        let body = client().request(request).await.unwrap().into_body();
+        assert_eq!(body.remaining(), Some(1 << 40));
+        assert_eq!(body.read_at_most(70_000).await.unwrap().len(), 70_000);
+    }
+
+    #[tokio::test]
+    async fn a_piece_of_a_body_is_never_larger_than_two_read_buffers() {
+        let server = Server::start([Reply::new(200, "", &vec![0; 1_000_000])]).await;
+        let request = Request::get(format!("http://{}/", server.address)).body(Full::default()).unwrap();
+        let mut body = client().request(request).await.unwrap().into_body();
+        let mut read = 0;
+        while let Some(chunk) = body.chunk().await.unwrap() {
+            assert!(!chunk.is_empty() && chunk.len() <= 2 * limits::HTTP_READ_BYTES, "{}", chunk.len());
+            read += chunk.len();
+        }
+        assert_eq!(read, 1_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_head_larger_than_the_read_buffer_is_refused() {
+        let huge = format!("X: {}\r\n", "x".repeat(2 * limits::HTTP_READ_BYTES));
+        assert_eq!(get_scripted(Reply::new(200, &huge, b"")).await.unwrap_err().kind(), Kind::NotHttp);
+    }
+
+    #[tokio::test]
+    async fn what_a_server_does_wrong_is_told_apart() {
+        for (reply, kind) in [
+            (Reply::raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), Kind::NotHttp),
+            (Reply::raw(b"").then_close(), Kind::ClosedEarly),
+            (Reply::raw(b"HTTP/1.1 200 OK\r\nConte").then_close(), Kind::ClosedEarly),
+            (Reply::announcing(10, 200, "", b"short").then_close(), Kind::ClosedEarly),
+            (Reply::announcing(10, 200, "", b"short").then_reset(), Kind::Reset),
+            (Reply::announcing(10, 200, "", b"short").then_hang(), Kind::Stall),
+            (Reply::raw(b"").then_hang(), Kind::FirstByteTimeout),
+        ] {
+            let error = get_scripted(reply.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{reply:?}: {error}");
+            assert!(error.to_string().contains("127.0.0.1"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_connection_is_told_apart() {
+        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let patient =
+            Client::with_timeouts(None, Timeouts { first_byte: Duration::from_secs(60), ..SHORT }).unwrap();
+        for (uri, kind) in [
+            (format!("http://127.0.0.1:{unused}/"), Kind::Refused),
+            ("http://no..such..host/".into(), Kind::Dns),
+            (format!("https://127.0.0.1:{}/", silent.local_addr().unwrap().port()), Kind::ConnectTimeout),
+        ] {
+            let error = get(&patient, &uri).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{uri}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_private_ca_is_trusted_by_its_file_alone() {
+        let port = tls_server().await;
+        let ca_file = tls_folder().join("ca.pem");
+        let trusting = Client::with_timeouts(Some(&ca_file), Timeouts::default()).unwrap();
+        assert_eq!(get(&trusting, &format!("https://localhost:{port}/")).await.unwrap(), "hello");
+
+        let error = get(&client(), &format!("https://localhost:{port}/")).await.unwrap_err();
+        assert!(matches!(error.kind(), Kind::Certificate | Kind::NoTrust), "{error}");
+        assert!(error.to_string().contains("ca_file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_for_another_name_is_refused() {
+        let port = tls_server().await;
+        let trusting =
+            Client::with_timeouts(Some(&tls_folder().join("ca.pem")), Timeouts::default()).unwrap();
+        // The same address, written so that the certificate does not name it.
+        let error = get(&trusting, &format!("https://[::ffff:127.0.0.1]:{port}/")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Certificate, "{error}");
+        assert!(error.to_string().contains("another name"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn tls_to_a_server_without_tls_says_so() {
+        let trusting = Client::with_timeouts(Some(&tls_folder().join("ca.pem")), SHORT).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        });
+        let error = get(&trusting, &format!("https://127.0.0.1:{port}/")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Tls, "{error}");
     }
 }

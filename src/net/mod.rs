@@ -4,6 +4,8 @@
 pub mod backoff;
 pub mod client;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod tls;
 
 pub use backoff::Backoff;

@@ -1,0 +1,115 @@
+//! A server for tests that answers each request with the next line of a script, whatever was asked.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// One answer, and what becomes of its connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    bytes: Vec<u8>,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    Keep,
+    Close,
+    Reset,
+    Hang,
+}
+
+impl Reply {
+    /// A status, headers (`"Name: value\r\n"`…) and a body with its `Content-Length`.
+    pub(crate) fn new(status: u16, headers: &str, body: &[u8]) -> Reply {
+        Reply::announcing(body.len(), status, headers, body)
+    }
+
+    /// As [`Reply::new`], but saying that the body has `len` bytes.
+    pub(crate) fn announcing(len: usize, status: u16, headers: &str, body: &[u8]) -> Reply {
+        let mut bytes = format!("HTTP/1.1 {status} X\r\nContent-Length: {len}\r\n{headers}\r\n").into_bytes();
+        bytes.extend_from_slice(body);
+        Reply { bytes, then: Then::Keep }
+    }
+
+    /// These bytes.
+    pub(crate) fn raw(bytes: &[u8]) -> Reply {
+        Reply { bytes: bytes.to_vec(), then: Then::Keep }
+    }
+
+    pub(crate) fn then_close(self) -> Reply {
+        Reply { then: Then::Close, ..self }
+    }
+
+    pub(crate) fn then_reset(self) -> Reply {
+        Reply { then: Then::Reset, ..self }
+    }
+
+    pub(crate) fn then_hang(self) -> Reply {
+        Reply { then: Then::Hang, ..self }
+    }
+}
+
+/// The running server: until the runtime ends.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    script: Arc<Mutex<VecDeque<Reply>>>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    pub(crate) async fn start(script: impl IntoIterator<Item = Reply>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = Arc::new(Mutex::new(script.into_iter().collect()));
+        let requests = Arc::default();
+        let server = Server { address, script: Arc::clone(&script), requests: Arc::clone(&requests) };
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, Arc::clone(&script), Arc::clone(&requests)));
+            }
+        });
+        server
+    }
+
+    /// Head of each request so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// Every line of the script was played.
+    pub(crate) fn is_through(&self) -> bool {
+        self.script.lock().unwrap().is_empty()
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    script: Arc<Mutex<VecDeque<Reply>>>,
+    requests: Arc<Mutex<Vec<String>>>,
+) {
+    while let Some(head) = request_head(&mut stream).await {
+        requests.lock().unwrap().push(head);
+        let Some(reply) = script.lock().unwrap().pop_front() else { return };
+        let _ = stream.write_all(&reply.bytes).await; // the client may have gone
+        match reply.then {
+            Then::Keep => {}
+            Then::Close => return,
+            Then::Reset => return stream.set_zero_linger().unwrap(),
+            Then::Hang => std::future::pending().await,
+        }
+    }
+}
+
+async fn request_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
