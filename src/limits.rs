@@ -35,6 +35,12 @@ pub const XML_EVENT_BYTES: usize = 8 * 1024;
 pub const LIST_PAGE_BYTES: u64 = 8 * 1024 * 1024;
 /// New keys gathered from a listing before they are handed to the fetches.
 pub const LISTED_KEYS: usize = 256;
+/// Entries of a listing that are held until they are looked up: a page of S3's.
+pub const LIST_PAGE_KEYS: usize = 1000;
+/// Bytes of their names, without what all have in common. Names of log files need 70 each.
+pub const LIST_PAGE_TEXT: usize = 128 * 1024;
+/// Objects that wait for a fetch worker, all sources together; about 400 bytes each.
+pub const QUEUED_OBJECTS: usize = 512;
 /// Bytes kept of an error answer's body.
 pub const ERROR_BODY_BYTES: usize = 8 * 1024;
 /// Bytes that one connection reads ahead, and the longest answer head. The buffer doubles when it grows, so up
@@ -92,6 +98,8 @@ const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 *
 const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
 const _: () = assert!(SEGMENT_BYTES > 4 * RECORD_BYTES as u64);
 const _: () = assert!(XML_EVENT_BYTES > 3 * KEY_BYTES);
+const _: () = assert!(LIST_PAGE_TEXT >= KEY_BYTES && LISTED_KEYS <= LIST_PAGE_KEYS);
+const _: () = assert!(QUEUED_OBJECTS >= FETCHES_IN_FLIGHT_MAX);
 const _: () = assert!(FETCHES_IN_FLIGHT <= FETCHES_IN_FLIGHT_MAX);
 const _: () = assert!(COMMIT_OBJECTS <= LEDGER_MEMORY_ENTRIES);
 const _: () =

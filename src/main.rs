@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-use trailspool::error::Exit;
-
 fn main() -> ExitCode {
-    trailspool::cli::main(std::env::args_os().skip(1), |_options| {
-        eprintln!("trailspool: this build has no service to run");
-        Exit::Unavailable.into()
-    })
+    trailspool::cli::main(std::env::args_os().skip(1), trailspool::service::run::main)
 }

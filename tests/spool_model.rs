@@ -37,7 +37,8 @@ fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(
             world.begin(len)
         }
         0..400 => {
-            let len = if rng.u8(..4) == 0 { rng.usize(..=world.options.max_record_bytes) } else { rng.usize(..90) };
+            let len =
+                if rng.u8(..4) == 0 { rng.usize(..=world.options.max_record_bytes) } else { rng.usize(..90) };
             world.record(len)
         }
         400..530 => world.end(rng.u64(..3)),
@@ -81,7 +82,13 @@ fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(
             let op = rng.choice(ops).unwrap_or(Op::Write);
             let errno = if op == Op::Write && rng.bool() { ENOSPC } else { EIO };
             world.faulty = true;
-            world.disk.fail(Fault { op, errno, path: String::new(), skip: rng.u64(..3), times: rng.u64(1..3) });
+            world.disk.fail(Fault {
+                op,
+                errno,
+                path: String::new(),
+                skip: rng.u64(..3),
+                times: rng.u64(1..3),
+            });
             Ok(())
         }
         _ => Ok(()),

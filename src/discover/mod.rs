@@ -1,3 +1,23 @@
-//! (to be written)
+//! Discovery names the next object: it walks the folders of a bucket, lists every stream from the day
+//! that may still have something new, and queues what the ledger does not hold.
+//!
+//! * [`key`]: the CloudTrail key grammar, parsed once into a type.
+//! * [`window`]: from which day to list on this pass, and what a pass settles (a core).
+//! * [`state`]: what a source remembers across restarts, as bytes.
+//! * [`ledger`]: which objects are in the spool already.
+//! * [`queue`]: the bounded queue to the fetch workers, and the tickets that come back.
+//! * [`walk`]: one pass through the folders of a bucket, page by page.
+//! * [`poll`]: passes one after the other, and what is kept between them.
+//! * [`status`]: what the outside may know of a source.
 
+pub mod key;
 pub mod ledger;
+pub mod poll;
+pub mod queue;
+pub mod state;
+pub mod status;
+pub mod walk;
+pub mod window;
+
+#[cfg(test)]
+mod testing;

@@ -1,11 +1,11 @@
 //! One configuration at work: what is started for it, in which order it stops, and what its books say.
 //!
-//! Start: disk → ledger → spool (recovery replays the ledger's log) → quarantine → storekeeper → outputs →
-//! fetch workers → polls. Stop, in the path's own order, so that what was fetched is stored and what was
-//! stored is counted: polls → workers → storekeeper (last commit, ledger saved) → outputs (cursors saved).
+//! Start: disk → ledger → spool (recovery replays the ledger's log) → storekeeper → outputs → fetch workers →
+//! polls. Stop, in the path's own order, so that what was fetched is stored and what was stored is counted:
+//! polls → workers → storekeeper (last commit, ledger saved) → outputs (cursors saved).
 
 use std::collections::HashMap;
-use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -13,36 +13,40 @@ use std::thread;
 use std::time::Duration;
 
 use log::{info, warn};
+use time::UtcDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::books::{OutputBooks, SourceBooks};
-use super::storekeeper::{StoreStatus, Storekeeper};
-use super::workers::{self, Origin};
+use super::storekeeper::{Job, StoreStatus, Storekeeper};
+use super::workers;
 use crate::aws::s3::S3;
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::deliver::{self, OutputStatus};
 use crate::discover::key::LogKey;
-use crate::discover::ledger::Ledger;
-use crate::discover::poll::{self, PassReport};
+use crate::discover::ledger::{Entry, Ledger};
+use crate::discover::poll::Poller;
 use crate::discover::queue::Queue;
-use crate::discover::status::SourceStatus;
-use crate::limits;
-use crate::net;
-use crate::spool::quarantine::Quarantine;
+use crate::discover::status::{SourceStatus, Trouble};
+use crate::net::{self, Backoff};
 use crate::spool::std_disk::StdDisk;
-use crate::spool::{self, Spool};
+use crate::spool::{self, Quarantine, Recovery, Spool, Writer};
+use crate::{limits, record};
 
 /// Time that fetches and requests in flight get when the agent stops.
 const GRACE: Duration = Duration::from_secs(10);
+/// First and longest wait between two passes of `--once`, as long as one leaves something that may pass.
+const ONCE_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How often `--once` looks whether everything is delivered.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Why an agent could not start. The texts name the file or the folder, and what to do.
 #[derive(Debug)]
-pub struct StartError {
-    /// What, on what, why, what to do.
-    pub text: String,
-    /// Whether the configuration is at fault, rather than the disk.
-    pub configuration: bool,
+pub enum StartError {
+    /// The state directory or its disk.
+    State(String),
+    /// The configuration asks for something that is not there.
+    Config(String),
 }
 
 /// A running agent.
@@ -50,147 +54,152 @@ pub struct Agent {
     config: Arc<Config>,
     spool: Arc<Spool<StdDisk>>,
     ledger: Arc<Ledger<StdDisk>>,
-    queue: Arc<Queue>,
-    sources: Vec<(Box<str>, Arc<SourceStatus>)>,
-    outputs: Vec<(Box<str>, Arc<OutputStatus>)>,
+    queue: Queue,
+    sources: Vec<Arc<SourceStatus>>,
     store: Arc<StoreStatus>,
     stop: watch::Sender<bool>,
     stop_store: Arc<AtomicBool>,
-    polls: JoinSet<Option<PassReport>>,
+    polls: JoinSet<Option<Trouble>>,
     workers: JoinSet<()>,
     deliveries: JoinSet<()>,
-    storekeeper: thread::JoinHandle<()>,
+    storekeeper: Option<thread::JoinHandle<()>>,
+    /// What the polls of `--once` could not collect, and an operator has to mend.
+    left: Vec<Trouble>,
 }
 
-impl Agent {
-    /// Starts everything. `once`: each poll makes one pass and ends with its report.
-    pub fn start(config: Arc<Config>, once: bool) -> Result<Agent, StartError> {
-        let disk = StdDisk::open(&config.agent.state_dir).map_err(|e| state_dir_fault(&config, &e))?;
-        let ledger = Arc::new(Ledger::open(disk.clone()).map_err(start_fault)?);
-        let options = spool::Options {
-            max_bytes: config.spool.max_bytes,
-            segment_bytes: limits::SEGMENT_BYTES,
-            max_record_bytes: config.spool.max_record_bytes,
-            outputs: config.outputs.iter().map(|o| o.name.clone()).collect(),
-        };
-        let quarantine =
-            Quarantine::open(disk.clone(), config.spool.quarantine_max_bytes).map_err(start_fault)?;
-        let (writer, spool, recovery) =
-            spool::open(disk.clone(), options, ledger.checkpoint(), &mut |id, fate, counts, position| {
-                match LogKey::parse(&id.key) {
-                    Ok(key) => ledger.replay(&id, key.day(), fate, counts, position),
-                    Err(_) => warn!("the spool holds an object whose key is no log's: {}", id.key),
-                }
-            })
-            .map_err(start_fault)?;
-        info!("{recovery}");
+type Opened = (Arc<Ledger<StdDisk>>, Quarantine<StdDisk>, Writer<StdDisk>, Arc<Spool<StdDisk>>, Recovery);
 
-        let stop_store = Arc::new(AtomicBool::new(false));
-        let store = Arc::new(StoreStatus::default());
+impl Agent {
+    /// Starts everything, within a `LocalSet`. `once`: each poll ends when a pass has left nothing behind.
+    pub fn start(config: Arc<Config>, once: bool) -> Result<Agent, StartError> {
+        let disk = StdDisk::open(&config.agent.state_dir).map_err(|e| state(&config, &e))?;
+        let (ledger, quarantine, writer, spool, recovery) =
+            open(&config, &disk).map_err(|e| state(&config, &e))?;
+        report(&recovery);
         let (jobs, work) = mpsc::channel();
+        let store = Arc::new(StoreStatus::default());
+        let stop_store = Arc::new(AtomicBool::new(false));
         let keeper = Storekeeper::new(
             &config,
             (writer, spool.clone()),
             ledger.clone(),
             quarantine.clone(),
-            stop_store.clone(),
-            store.clone(),
+            (stop_store.clone(), store.clone()),
         );
-        let storekeeper = thread::Builder::new()
-            .name("storekeeper".into())
-            .spawn(move || keeper.run(&work))
-            .map_err(start_fault)?;
-
         let (stop, stopping) = watch::channel(false);
-        let mut deliveries = JoinSet::new();
-        let mut outputs = Vec::new();
-        for output in &config.outputs {
-            let status = Arc::new(OutputStatus::default());
-            outputs.push((output.name.clone(), status.clone()));
-            deliveries.spawn_local(deliver::run(
-                output.clone(),
-                spool.clone(),
-                quarantine.clone(),
-                stopping.clone(),
-                status,
-            ));
-        }
-
-        let queue = Arc::new(Queue::new(config.agent.fetches_in_flight));
-        let mut origins = HashMap::new();
-        let mut sources = Vec::new();
-        let mut polls = JoinSet::new();
-        for source in &config.sources {
-            let status = Arc::new(SourceStatus::default());
-            sources.push((source.name.clone(), status.clone()));
-            let s3 = open_source(source)?;
-            origins.insert(source.name.clone(), Origin { s3: s3.clone(), status: status.clone() });
-            let poll = poll::Poll::new(
-                source.clone(),
-                s3,
-                ledger.clone(),
-                disk.clone(),
-                queue.clone(),
-                status,
-            );
-            polls.spawn_local(poll.run(once, stopping.clone()));
-        }
-        let origins = Arc::new(origins);
-        let mut workers = JoinSet::new();
-        for _ in 0..config.agent.fetches_in_flight {
-            workers.spawn_local(workers::work(queue.clone(), origins.clone(), jobs.clone()));
-        }
-        // The storekeeper ends when the last worker has.
-        drop(jobs);
-        Ok(Agent {
-            config,
-            spool,
-            ledger,
-            queue,
-            sources,
-            outputs,
+        let mut agent = Agent {
+            queue: Queue::new(config.sources.len(), config.agent.fetches_in_flight),
+            sources: config.sources.iter().map(|s| Arc::new(SourceStatus::new(&s.name))).collect(),
             store,
             stop,
             stop_store,
-            polls,
-            workers,
-            deliveries,
-            storekeeper,
-        })
+            polls: JoinSet::new(),
+            workers: JoinSet::new(),
+            deliveries: JoinSet::new(),
+            storekeeper: None,
+            left: Vec::new(),
+            spool,
+            ledger,
+            config,
+        };
+        agent.start_outputs(&quarantine, &stopping)?;
+        let buckets = buckets(&agent.config)?;
+        let thread = thread::Builder::new().name("storekeeper".into()).spawn(move || keeper.run(&work));
+        agent.storekeeper = Some(thread.map_err(|e| state(&agent.config, &e))?);
+        agent.start_workers(&buckets, jobs);
+        agent.start_polls(&buckets, &disk, once, &stopping);
+        Ok(agent)
     }
-}
 
-impl Agent {
-    /// For `--once`: waits until every poll has made its pass, and until every output has acknowledged
-    /// everything. Returns the passes' reports added up. Cancelling it loses nothing: call [`Agent::stop`].
-    pub async fn finish_once(&mut self) -> PassReport {
-        let mut total = PassReport::default();
-        while let Some(ended) = self.polls.join_next().await {
-            if let Ok(Some(report)) = ended {
-                total.add(&report);
-            }
+    fn start_outputs(
+        &mut self,
+        quarantine: &Quarantine<StdDisk>,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        for output in &self.config.outputs {
+            let status = Arc::new(OutputStatus::default());
+            let task = deliver::output(
+                output.clone(),
+                self.spool.clone(),
+                quarantine.clone(),
+                stopping.clone(),
+                status,
+            )
+            .map_err(StartError::Config)?;
+            self.deliveries.spawn_local(task);
         }
-        let mut committed = self.spool.subscribe();
-        for (output, status) in &self.outputs {
-            while !self.spool.drained(output) {
-                tokio::select! {
-                    _ = status.moved() => {}
-                    changed = committed.changed() => if changed.is_err() { break },
+        Ok(())
+    }
+
+    /// The storekeeper ends when the last worker has: they hold all there are of its senders.
+    fn start_workers(&mut self, buckets: &Arc<HashMap<Box<str>, S3>>, jobs: mpsc::Sender<Job>) {
+        for _ in 0..self.config.agent.fetches_in_flight {
+            self.workers.spawn_local(workers::work(self.queue.clone(), buckets.clone(), jobs.clone()));
+        }
+    }
+
+    fn start_polls(
+        &mut self,
+        buckets: &HashMap<Box<str>, S3>,
+        disk: &StdDisk,
+        once: bool,
+        stopping: &watch::Receiver<bool>,
+    ) {
+        for (lane, (source, status)) in self.config.sources.iter().zip(&self.sources).enumerate() {
+            let Some(s3) = buckets.get(&source.name) else { continue };
+            let poller = Poller::new(
+                source,
+                s3.clone(),
+                self.ledger.clone(),
+                disk.clone(),
+                (self.queue.clone(), lane),
+                status.clone(),
+            );
+            let mut stopping = stopping.clone();
+            self.polls.spawn_local(async move {
+                let stop = async move {
+                    // An agent that is gone stops as well as one that says so.
+                    let _ = stopping.wait_for(|stop| *stop).await;
+                };
+                match once {
+                    true => tokio::select! { left = collect_all(poller) => left, () = stop => None },
+                    false => {
+                        poller.run(UtcDateTime::now, stop).await;
+                        None
+                    }
                 }
+            });
+        }
+    }
+
+    /// For `--once`: waits until every poll has nothing left that it can collect, and every output has
+    /// acknowledged everything. Returns what an operator has to mend. Cancelling it loses nothing.
+    pub async fn finish_once(&mut self) -> &[Trouble] {
+        while let Some(ended) = self.polls.join_next().await {
+            if let Ok(left) = ended {
+                self.left.extend(left);
             }
         }
-        total
+        while !self.is_drained() {
+            tokio::time::sleep(LOOK).await;
+        }
+        &self.left
+    }
+
+    fn is_drained(&self) -> bool {
+        self.config.outputs.iter().all(|output| self.spool.drained(&output.name))
     }
 
     /// Stops in the path's order. What was fetched is stored, what was stored is counted.
-    pub async fn stop(mut self) {
+    pub async fn stop(&mut self) {
         let _ = self.stop.send(true);
         self.stop_store.store(true, Ordering::Relaxed);
         self.queue.close();
         ended_within(&mut self.polls, GRACE, "polls").await;
         ended_within(&mut self.workers, GRACE, "fetches").await;
-        let storekeeper = self.storekeeper;
-        if tokio::task::spawn_blocking(move || storekeeper.join()).await.is_err() {
+        if let Some(storekeeper) = self.storekeeper.take()
+            && tokio::task::spawn_blocking(move || storekeeper.join()).await.is_err()
+        {
             warn!("the storekeeper could not be waited for");
         }
         ended_within(&mut self.deliveries, GRACE, "outputs").await;
@@ -198,43 +207,47 @@ impl Agent {
 
     /// The books, a line for each source and each output.
     pub fn books(&self) -> Vec<String> {
-        let books = |name: &str| self.ledger.books(name);
-        let kept = self.ledger.kept_by_all();
-        let sources = self
-            .sources
-            .iter()
-            .map(|(name, _)| SourceBooks { source: name, books: books(name) }.to_string());
-        let outputs = self.outputs.iter().map(|(name, _)| {
-            let cursor = self.spool.cursor(name);
-            let (delivered, rejected) = (cursor.delivered, cursor.rejected);
-            OutputBooks { output: name, kept, delivered, rejected }.to_string()
+        let all = self.ledger.sources();
+        let kept = all.iter().map(|source| self.ledger.books(source).counts.kept).sum();
+        let sources = self.sources.iter().map(|status| {
+            SourceBooks { source: status.name(), books: self.ledger.books(status.name()) }.to_string()
+        });
+        let outputs = self.config.outputs.iter().filter_map(|output| {
+            let cursor = self.spool.cursor(&output.name).ok()?;
+            let drained = self.spool.drained(&output.name);
+            let (output, delivered, rejected) = (&*output.name, cursor.delivered, cursor.rejected);
+            Some(OutputBooks { output, kept, delivered, rejected, drained }.to_string())
         });
         sources.chain(outputs).collect()
     }
 
     /// One line for systemd and for the terminal: what is being done, and what is wrong.
     pub fn summary(&self) -> String {
-        let (mut objects, mut records) = (0, 0);
-        for (name, _) in &self.sources {
-            let books = self.ledger.books(name);
+        let mut totals = record::Counts::default();
+        let mut objects = 0;
+        for status in &self.sources {
+            let books = self.ledger.books(status.name());
             objects += books.objects_collected + books.objects_quarantined;
-            records += books.counts.records;
+            totals.add(&books.counts);
         }
-        let waiting = self.outputs.iter().map(|(name, _)| self.spool.waiting_bytes(name)).max().unwrap_or(0);
-        let mut line = format!("{objects} objects, {records} records collected; {waiting} bytes wait for an output");
+        let delivered = self.config.outputs.iter().filter_map(|output| self.spool.cursor(&output.name).ok());
+        let slowest = delivered.map(|cursor| cursor.delivered + cursor.rejected).min().unwrap_or(0);
+        let mut line = format!(
+            "{objects} objects, {} records: {} kept, {slowest} delivered; spool {} KiB",
+            totals.records,
+            totals.kept,
+            self.spool.used_bytes() / 1024
+        );
         if self.store.full.load(Ordering::Relaxed) {
             line.push_str("; the spool is full, fetching pauses");
         }
         if self.store.disk_fault.load(Ordering::Relaxed) {
-            line.push_str("; the disk refuses writes");
+            line.push_str("; the state directory cannot be written, fetching pauses");
         }
-        let faults = self.sources.iter().filter_map(|(name, status)| Some((name, status.fault()?)));
-        for (name, fault) in faults {
-            line.push_str(&format!("; source {name}: {fault}"));
-        }
-        let held = self.outputs.iter().filter_map(|(name, status)| Some((name, status.trouble()?)));
-        for (name, trouble) in held {
-            line.push_str(&format!("; output {name}: {trouble}"));
+        for status in &self.sources {
+            if let Some(trouble) = status.trouble() {
+                line.push_str(&format!("; source {}: {}", status.name(), trouble.text));
+            }
         }
         line
     }
@@ -245,33 +258,97 @@ impl Agent {
     }
 }
 
+/// Passes, one after the other, until one leaves nothing behind that may yet pass by itself. What is left then
+/// has to be mended by an operator.
+async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> Option<Trouble> {
+    let mut again = Backoff::new(ONCE_AGAIN.0, ONCE_AGAIN.1);
+    loop {
+        let report = poller.pass(UtcDateTime::now()).await;
+        if report.is_complete() {
+            return None;
+        }
+        if let Some(trouble) = report.trouble().filter(|trouble| !trouble.transient) {
+            return Some(trouble.clone());
+        }
+        tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
+    }
+}
+
+/// Opens everything durable; the ledger takes from the spool what it had not saved.
+fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::Error>> {
+    let ledger = Arc::new(Ledger::open(disk.clone())?);
+    let quarantine = Quarantine::open(disk.clone(), config.spool.quarantine_max_bytes)?;
+    let options = spool::Options {
+        max_bytes: config.spool.max_bytes,
+        segment_bytes: limits::SEGMENT_BYTES,
+        max_record_bytes: config.spool.max_record_bytes,
+        outputs: config.outputs.iter().map(|output| output.name.clone()).collect(),
+    };
+    let mut replayed = Ok(());
+    let (writer, spool, recovery) = spool::open(
+        disk.clone(),
+        options,
+        quarantine.clone(),
+        ledger.checkpoint(),
+        &mut |object, fate, counts, end| match LogKey::parse(&object.key) {
+            Ok(key) if replayed.is_ok() => {
+                let entry = Entry { source: &object.source, day: key.day(), key: &object.key, fate, counts };
+                replayed = ledger.replay(&entry, end);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                warn!("the spool holds {}, which is no log's key: the ledger does not take it", object.key)
+            }
+        },
+    )?;
+    replayed?;
+    Ok((ledger, quarantine, writer, spool, recovery))
+}
+
+/// Recovery, for the log: a clean start says nothing.
+fn report(recovery: &Recovery) {
+    if recovery.cut_bytes > 0 {
+        info!(
+            "{} bytes of objects that were not whole were cut off the spool; they are fetched again",
+            recovery.cut_bytes
+        );
+    }
+    if recovery.damaged > 0 {
+        warn!("{} damaged spots in the spool: their bytes go to the quarantine", recovery.damaged);
+    }
+    for note in &recovery.notes {
+        warn!("{note}");
+    }
+}
+
+/// A client for each set of trusted certificates: each reads the system's store.
+fn buckets(config: &Config) -> Result<Arc<HashMap<Box<str>, S3>>, StartError> {
+    let mut clients: HashMap<Option<PathBuf>, net::Client> = HashMap::new();
+    let mut buckets = HashMap::new();
+    for source in &config.sources {
+        let client = match clients.get(&source.ca_file) {
+            Some(client) => client.clone(),
+            None => {
+                let client = net::Client::new(source.ca_file.as_deref())
+                    .map_err(|e| StartError::Config(format!("source {}: {e}", source.name)))?;
+                clients.insert(source.ca_file.clone(), client.clone());
+                client
+            }
+        };
+        buckets.insert(source.name.clone(), S3::new(source, client));
+    }
+    Ok(Arc::new(buckets))
+}
+
 /// Waits for a group of tasks; what has not ended in time is cut off, which every task of it allows.
 async fn ended_within<T: 'static>(tasks: &mut JoinSet<T>, grace: Duration, what: &str) {
     let ended = tokio::time::timeout(grace, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() {
-        warn!("{} {what} did not end within {} s and are cut off; they are repeated later", tasks.len(), grace.as_secs());
+        warn!("{} {what} did not end within {} s and are cut off", tasks.len(), grace.as_secs());
         tasks.shutdown().await;
     }
 }
 
-fn open_source(source: &Source) -> Result<S3, StartError> {
-    let client = net::Client::new(source.ca_file.as_deref()).map_err(|fault| StartError {
-        text: format!("source {}: {fault}", source.name),
-        configuration: true,
-    })?;
-    Ok(S3::new(source, client))
-}
-
-fn start_fault(fault: impl std::fmt::Display) -> StartError {
-    StartError { text: fault.to_string(), configuration: false }
-}
-
-fn state_dir_fault(config: &Config, fault: &io::Error) -> StartError {
-    StartError {
-        text: format!(
-            "state directory {}: {fault}; it must exist or be creatable, and belong to the user that runs trailspool",
-            config.agent.state_dir.display()
-        ),
-        configuration: false,
-    }
+fn state(config: &Config, fault: &dyn std::fmt::Display) -> StartError {
+    StartError::State(format!("state directory {}: {fault}", config.agent.state_dir.display()))
 }

@@ -35,21 +35,26 @@ impl fmt::Display for SourceBooks<'_> {
 pub struct OutputBooks<'a> {
     /// The output's name.
     pub output: &'a str,
-    /// Records kept, by all sources.
+    /// Records kept, by all sources, ever.
     pub kept: u64,
     /// Records the receiver acknowledged.
     pub delivered: u64,
     /// Records the receiver refused for good: they are in the quarantine.
     pub rejected: u64,
+    /// Nothing waits. An output that was added later than the first never saw all that was kept, so for one that is
+    /// drained `kept` is what it has seen.
+    pub drained: bool,
 }
 
 impl fmt::Display for OutputBooks<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.kept.saturating_sub(self.delivered + self.rejected);
+        let OutputBooks { output, kept, delivered, rejected, drained } = self;
+        let seen = delivered + rejected;
+        let kept = if *drained { seen } else { *kept };
+        let waiting = kept.saturating_sub(seen);
         write!(
             f,
-            "books: output {}: kept {} = delivered {} + rejected {} + waiting {waiting}",
-            self.output, self.kept, self.delivered, self.rejected
+            "books: output {output}: kept {kept} = delivered {delivered} + rejected {rejected} + waiting {waiting}"
         )
     }
 }

@@ -12,5 +12,10 @@
 //! Threads: one tokio current-thread runtime for the network, one storekeeper thread for everything that
 //! writes the spool, short-lived blocking hops for the outputs' reads.
 
+pub mod agent;
+pub mod books;
 pub mod log;
 pub mod notify;
+pub mod run;
+pub mod storekeeper;
+pub mod workers;

@@ -3,92 +3,86 @@
 use std::fs::File;
 use std::future::pending;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::agent::{Agent, StartError};
 use super::{log as logging, notify};
 use crate::cli::RunOptions;
 use crate::config::{self, Config};
-use crate::discover::poll::PassReport;
+use crate::discover::status::Trouble;
 use crate::error::Exit;
 
-/// How often the progress line is drawn.
+/// How often the progress line of `--once` is drawn on a terminal.
 const PROGRESS: Duration = Duration::from_millis(200);
 /// How often systemd's STATUS is renewed.
 const STATUS: Duration = Duration::from_secs(30);
+/// What a hanging blocking call may hold up the end of the process.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+/// Causes of trouble that the configuration, rather than a permission, has to mend.
+const CONFIG_CAUSES: [&str; 4] = ["config", "no-bucket", "wrong-region", "not-s3"];
 
-/// Runs the agent until it is told to stop, or, with `once`, until one pass is delivered.
+/// Runs the agent until it is told to stop, or, with `once`, until everything is collected and delivered.
 pub fn main(options: RunOptions) -> ExitCode {
-    logging::init();
-    let config = match config::load(&options.config) {
-        Ok(config) => config,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Exit::Config.into();
-        }
+    logging::init(options.config.agent.log_level);
+    let run = || -> Result<Exit, (Exit, String)> {
+        let _lock = lock(&options.config.agent.state_dir).map_err(|text| (Exit::Io, text))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(16)
+            .thread_keep_alive(Duration::from_secs(1))
+            .build()
+            .map_err(|fault| (Exit::Unavailable, format!("the runtime could not be started: {fault}")))?;
+        let exit = LocalSet::new().block_on(&runtime, supervise(&options))?;
+        runtime.shutdown_timeout(LAST_WAIT);
+        Ok(exit)
     };
-    accept(&config);
-    let _lock = match lock(&config.agent.state_dir) {
-        Ok(lock) => lock,
-        Err(text) => {
+    match run() {
+        Ok(exit) => exit.into(),
+        Err((exit, text)) => {
             error!("{text}");
-            return Exit::Io.into();
+            exit.into()
         }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build() {
-        Ok(runtime) => runtime,
-        Err(fault) => {
-            error!("the runtime could not be started: {fault}");
-            return Exit::Unavailable.into();
-        }
-    };
-    let exit = tokio::task::LocalSet::new().block_on(&runtime, supervise(options, Arc::new(config)));
-    // A blocking read of an output that hangs must not hold up the end of the process.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    exit.into()
+    }
 }
 
 /// Starts an agent, minds the signals, starts another one when a new configuration is good.
-async fn supervise(options: RunOptions, mut config: Arc<Config>) -> Exit {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(fault) => {
-            error!("signal handlers could not be installed: {fault}");
-            return Exit::Unavailable;
-        }
-    };
-    let deadline = options.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
+    let mut signals = Signals::new()
+        .map_err(|fault| (Exit::Unavailable, format!("signal handlers could not be installed: {fault}")))?;
+    let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+    let mut config = Arc::new(options.config.clone());
     loop {
-        let mut agent = match Agent::start(config.clone(), options.once) {
-            Ok(agent) => agent,
-            Err(StartError { text, configuration }) => {
-                error!("{text}");
-                return if configuration { Exit::Config } else { Exit::Io };
-            }
-        };
+        accept(&config);
+        let mut agent = Agent::start(config.clone(), options.once).map_err(|fault| match fault {
+            StartError::State(text) => (Exit::Io, text),
+            StartError::Config(text) => (Exit::Config, text),
+        })?;
         notify::ready();
-        let end = mind(&mut agent, &mut signals, &options, deadline).await;
+        let end = mind(&mut agent, &mut signals, options, deadline).await;
         if !matches!(end, End::Reload(_)) {
             notify::stopping();
         }
-        let books = stop(agent).await;
+        agent.stop().await;
         match end {
             End::Reload(new) => config = new,
-            End::Stopped => return Exit::Ok,
+            End::Stopped => return Ok(Exit::Done),
             End::TimedOut => {
-                print(&books);
-                error!("not everything was collected and delivered in time; the next run goes on from here");
-                return Exit::TempFail;
+                print(&agent.books());
+                let text =
+                    "not everything was collected and delivered in time; the next run goes on from here";
+                return Err((Exit::Temporary, text.to_owned()));
             }
-            End::Once(report) => {
-                print(&books);
-                return once_exit(&report);
+            End::Once(left) => {
+                print(&agent.books());
+                return Ok(once_exit(&left));
             }
         }
     }
@@ -98,7 +92,7 @@ async fn supervise(options: RunOptions, mut config: Arc<Config>) -> Exit {
 enum End {
     Stopped,
     Reload(Arc<Config>),
-    Once(PassReport),
+    Once(Vec<Trouble>),
     TimedOut,
 }
 
@@ -106,41 +100,49 @@ async fn mind(
     agent: &mut Agent,
     signals: &mut Signals,
     options: &RunOptions,
-    deadline: Option<tokio::time::Instant>,
+    deadline: Option<Instant>,
 ) -> End {
     let show = options.once && std::io::stderr().is_terminal();
     let mut renew = tokio::time::interval(if show { PROGRESS } else { STATUS });
-    renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let summary = agent.summary();
         tokio::select! {
-            name = signals.stop() => {
-                info!("{name}: stopping");
-                return End::Stopped;
-            }
-            _ = signals.reload.recv() => if let Some(config) = reload(options, agent.config()) {
-                return End::Reload(config);
-            },
-            report = agent.finish_once(), if options.once => return End::Once(report),
-            () = at(deadline) => return End::TimedOut,
-            _ = renew.tick() => {
-                notify::status(&summary);
-                if show {
-                    eprint!("\r\x1b[K{summary}");
-                    let _ = std::io::stderr().flush();
+            told = signals.next() => match told {
+                Told::Stop(name) => {
+                    info!("{name}: stopping");
+                    return End::Stopped;
                 }
-            }
+                Told::Reload => if let Some(config) = reload(options, agent.config()) {
+                    return End::Reload(config);
+                },
+            },
+            left = agent.finish_once(), if options.once => return End::Once(left.to_vec()),
+            () = at(deadline) => return End::TimedOut,
+            _ = renew.tick() => {}
+        }
+        let summary = agent.summary();
+        notify::status(&summary);
+        if show {
+            eprint!("\r\x1b[K{}", fitting(&summary));
+            let _ = std::io::stderr().flush();
         }
     }
+}
+
+/// A progress line must not wrap: what follows could not take it back.
+fn fitting(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(78).collect()
 }
 
 /// A new configuration, if it is good; else the old one stays and the log says why.
 fn reload(options: &RunOptions, old: &Config) -> Option<Arc<Config>> {
     notify::reloading();
-    let new = match config::load(&options.config) {
+    let new = match config::load(&options.config_path) {
         Ok(new) if new.agent.state_dir == old.agent.state_dir => Some(Arc::new(new)),
         Ok(_) => {
-            error!("the new configuration has another state_dir: that takes a restart; the old configuration stays");
+            error!(
+                "the new configuration has another state_dir: that takes a restart; the old configuration stays"
+            );
             None
         }
         Err(faults) => {
@@ -152,10 +154,7 @@ fn reload(options: &RunOptions, old: &Config) -> Option<Arc<Config>> {
         }
     };
     match &new {
-        Some(config) => {
-            accept(config);
-            info!("the configuration was read again");
-        }
+        Some(_) => info!("the configuration was read again"),
         None => notify::ready(),
     }
     new
@@ -169,11 +168,6 @@ fn accept(config: &Config) {
     }
 }
 
-/// Stops an agent; its books as they stand after that.
-async fn stop(agent: Agent) -> Vec<String> {
-    agent.stop().await
-}
-
 fn print(books: &[String]) {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
@@ -183,13 +177,12 @@ fn print(books: &[String]) {
     }
 }
 
-fn once_exit(report: &PassReport) -> Exit {
-    if report.failed_denied > 0 {
-        Exit::NoPerm
-    } else if report.failed_transient > 0 {
-        Exit::TempFail
-    } else {
-        Exit::Ok
+/// What was left for an operator decides.
+fn once_exit(left: &[Trouble]) -> Exit {
+    match left {
+        [] => Exit::Done,
+        left if left.iter().all(|trouble| CONFIG_CAUSES.contains(&trouble.cause)) => Exit::Config,
+        _ => Exit::Permission,
     }
 }
 
@@ -219,7 +212,9 @@ fn lock(state_dir: &Path) -> Result<File, String> {
             "{}: another trailspool is at work on this state directory; stop it first, or give this one a state_dir of its own",
             path.display()
         )),
-        Err(std::fs::TryLockError::Error(fault)) => Err(format!("{}: cannot be locked: {fault}", path.display())),
+        Err(std::fs::TryLockError::Error(fault)) => {
+            Err(format!("{}: cannot be locked: {fault}", path.display()))
+        }
     }
 }
 
@@ -239,10 +234,17 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) -> &'static str {
+    /// Cancelling it loses no signal.
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.int.recv() => "SIGINT",
+            _ = self.term.recv() => Told::Stop("SIGTERM"),
+            _ = self.int.recv() => Told::Stop("SIGINT"),
+            _ = self.reload.recv() => Told::Reload,
         }
     }
+}
+
+enum Told {
+    Stop(&'static str),
+    Reload,
 }

@@ -135,8 +135,7 @@ impl<D: Disk> Storekeeper<D> {
         (writer, spool): (Writer<D>, Arc<Spool<D>>),
         ledger: Arc<Ledger<D>>,
         quarantine: Quarantine<D>,
-        stop: Arc<AtomicBool>,
-        status: Arc<StoreStatus>,
+        (stop, status): (Arc<AtomicBool>, Arc<StoreStatus>),
     ) -> Storekeeper<D> {
         Storekeeper {
             writer,
@@ -172,8 +171,12 @@ impl<D: Disk> Storekeeper<D> {
         }
         let _ = self.commit();
         match self.ledger.save() {
-            Ok(_) => self.reclaim(),
-            Err(fault) => error!("the ledger could not be saved, it is rebuilt from the spool at the next start: {fault}"),
+            Ok(_) => {
+                self.reclaim();
+            }
+            Err(fault) => error!(
+                "the ledger could not be saved, it is rebuilt from the spool at the next start: {fault}"
+            ),
         }
     }
 
@@ -262,6 +265,9 @@ impl<D: Disk> Storekeeper<D> {
         let poured = intake.pour(&mut decoder, body);
         let counts = intake.counts;
         self.decoder = Some(decoder);
+        if let Some(selector) = selector {
+            self.selectors[selector].1.end_object(poured.is_ok());
+        }
         poured.map(|summary| (counts, summary))
     }
 
@@ -272,7 +278,13 @@ impl<D: Disk> Storekeeper<D> {
         body: &mut BodyReader,
         unfit: &Unfit,
     ) -> Result<(ObjectFate, Counts), Missed> {
-        let entry = quarantine::Entry { object: id, index: None, output: None, reason: unfit.slug, detail: &unfit.why };
+        let entry = quarantine::Entry {
+            object: id,
+            index: None,
+            output: None,
+            reason: unfit.slug,
+            detail: &unfit.why,
+        };
         let mut raw = self.quarantine.writer(&entry).map_err(|fault| no_quarantine(&fault))?;
         while let Some(chunk) = next_chunk(body)? {
             raw.append(chunk).map_err(|fault| no_quarantine(&fault))?;
@@ -443,8 +455,21 @@ struct Intake<'a, D: Disk> {
 
 impl<D: Disk> Intake<'_, D> {
     fn pour(&mut self, decoder: &mut Decoder, body: &mut BodyReader) -> Result<Summary, Missed> {
+        let mut bytes = 0;
         while let Some(chunk) = next_chunk(body)? {
+            bytes += chunk.len() as u64;
+            if bytes > limits::OBJECT_BYTES {
+                let why = format!(
+                    "it is larger than any CloudTrail object: more than {} bytes",
+                    limits::OBJECT_BYTES
+                );
+                return Err(Missed::Unfit(Unfit { slug: "object-too-large", why }));
+            }
             decoder.feed(chunk, self).map_err(missed)?;
+            // A large body may come slowly; what ended before it does not wait for it.
+            if self.keeper.commit_due() && self.keeper.commit().is_break() {
+                return Err(Missed::RolledBack);
+            }
         }
         decoder.finish(self).map_err(missed)
     }
@@ -462,7 +487,7 @@ impl<D: Disk> Sink for Intake<'_, D> {
                 self.counts.kept += 1;
                 keeper.with_room(|writer| writer.record(index, bytes))
             }
-            Verdict::Drop(_) => {
+            Verdict::Drop => {
                 self.counts.dropped += 1;
                 Ok(())
             }

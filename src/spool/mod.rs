@@ -288,6 +288,14 @@ impl<D: Disk> Spool<D> {
         shared.outputs[index].cursor.place() >= (shared.committed, 0)
     }
 
+    /// The oldest segment that an output has yet to read. The ledger's checkpoint should reach it: what is older
+    /// waits for nothing else.
+    pub fn needed_by_outputs(&self) -> u64 {
+        let shared = self.lock();
+        let needed = shared.outputs.iter().map(|output| output.cursor.begin.segment).min();
+        needed.unwrap_or(shared.committed.segment)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         // Every change below is whole before anything can panic.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)

@@ -40,12 +40,8 @@ const WHOLE_OBJECT: u32 = u32::MAX;
 /// Most bytes of an output's name or a reason.
 const WORD_BYTES: usize = 64;
 /// Most bytes before the raw bytes.
-const HEAD_MAX: usize = 16
-    + 6 * 2
-    + 2 * frame::NAME_BYTES
-    + limits::KEY_BYTES
-    + 2 * WORD_BYTES
-    + limits::QUARANTINE_DETAIL_BYTES;
+const HEAD_MAX: usize =
+    16 + 6 * 2 + 2 * frame::NAME_BYTES + limits::KEY_BYTES + 2 * WORD_BYTES + limits::QUARANTINE_DETAIL_BYTES;
 const TRAILER: usize = 12;
 /// Bytes read at a time.
 const READ: usize = 8192;
@@ -186,11 +182,7 @@ impl<D: Disk> Quarantine<D> {
 
     /// Reads an entry: passes its raw bytes to `visit` in parts, then returns the rest. The checksum is known to be
     /// good only at the end. [`io::ErrorKind::InvalidData`]: the file is damaged.
-    pub fn read(
-        &self,
-        id: &str,
-        visit: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<Stored> {
+    pub fn read(&self, id: &str, visit: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Stored> {
         let (stored, start) = self.stored(id)?;
         let file = self.disk.open(&path(id))?;
         let mut buf = vec![0; READ.max(HEAD_MAX)];
@@ -239,7 +231,8 @@ impl<D: Disk> Quarantine<D> {
         let mut head = vec![0; HEAD_MAX];
         let read = read_full(&file, 0, &mut head)?;
         let (mut stored, start) = parse_head(id, &head[..read]).ok_or_else(|| damaged(id))?;
-        let raw_end = len.checked_sub(TRAILER as u64).filter(|end| *end >= start as u64).ok_or_else(|| damaged(id))?;
+        let raw_end =
+            len.checked_sub(TRAILER as u64).filter(|end| *end >= start as u64).ok_or_else(|| damaged(id))?;
         let mut given = [0; 8];
         read_full(&file, raw_end, &mut given)?;
         stored.kept = raw_end - start as u64;
@@ -342,7 +335,8 @@ fn path(id: &str) -> String {
 fn id(entry: &Entry<'_>) -> String {
     let index = entry.index.unwrap_or(WHOLE_OBJECT).to_le_bytes();
     let mut hash = Sha256::new();
-    for text in [&*entry.object.source, &*entry.object.bucket, &*entry.object.key, entry.output.unwrap_or("")] {
+    for text in [&*entry.object.source, &*entry.object.bucket, &*entry.object.key, entry.output.unwrap_or("")]
+    {
         hash.update(text);
         hash.update([0]);
     }
@@ -436,13 +430,17 @@ mod tests {
         writer.append(b"<html").unwrap();
         writer.append(b">").unwrap();
         writer.finish().unwrap();
-        let record = Entry { index: Some(3), output: Some("siem"), reason: "refused", detail: "400", object: &object };
+        let record =
+            Entry { index: Some(3), output: Some("siem"), reason: "refused", detail: "400", object: &object };
         quarantine.put(&record, b"{}").unwrap();
 
         let after = Quarantine::open(disk.reboot(Survive::Nothing), 1 << 20).unwrap();
         assert_eq!(after.totals(), Totals { only_counted: 0, ..quarantine.totals() });
         let (raw, stored) = contents(&after, &object).unwrap();
-        assert_eq!((&*raw, &*stored.reason, &*stored.detail), (&b"<html>"[..], "not-gzip", "begins with <html>"));
+        assert_eq!(
+            (&*raw, &*stored.reason, &*stored.detail),
+            (&b"<html>"[..], "not-gzip", "begins with <html>")
+        );
         let mut all = Vec::new();
         after.list(&mut |stored| all.push(stored.unwrap())).unwrap();
         all.sort_by_key(|stored| stored.index);
@@ -483,7 +481,10 @@ mod tests {
                 let after = disk.reboot(survive);
                 let quarantine = Quarantine::open(after.clone(), 1 << 20).unwrap();
                 let names = after.list(DIR).unwrap();
-                assert!(names.len() <= 1 && names.iter().all(|(name, _)| name.ends_with(SUFFIX)), "{names:?}");
+                assert!(
+                    names.len() <= 1 && names.iter().all(|(name, _)| name.ends_with(SUFFIX)),
+                    "{names:?}"
+                );
                 if let Some((name, _)) = names.first() {
                     assert_eq!(name, &format!("{}{SUFFIX}", id(&entry(&object))));
                     let raw = contents(&quarantine, &object).unwrap().0;
@@ -502,7 +503,11 @@ mod tests {
             let disk = FaultDisk::new();
             let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
             disk.fail_next(op, errno);
-            assert_eq!(quarantine.put(&entry(&object), b"raw").unwrap_err().raw_os_error(), Some(errno), "{op:?}");
+            assert_eq!(
+                quarantine.put(&entry(&object), b"raw").unwrap_err().raw_os_error(),
+                Some(errno),
+                "{op:?}"
+            );
             assert_eq!(disk.list(DIR).unwrap(), [], "{op:?}");
             assert_eq!(quarantine.totals(), Totals::default());
             quarantine.put(&entry(&object), b"raw").unwrap();
@@ -532,7 +537,10 @@ mod tests {
         assert_books(&disk, &quarantine);
         // An entry with raw bytes is not replaced by one without.
         quarantine.put(&entry(&big), &[7; 3000]).unwrap();
-        assert_eq!(contents(&quarantine, &big).unwrap().0.len() as u64, max / limits::QUARANTINE_ENTRY_FRACTION);
+        assert_eq!(
+            contents(&quarantine, &big).unwrap().0.len() as u64,
+            max / limits::QUARANTINE_ENTRY_FRACTION
+        );
         assert_books(&disk, &quarantine);
     }
 
@@ -545,7 +553,11 @@ mod tests {
         let path = path(&id(&entry(&object)));
         for offset in 0..disk.contents(&path).unwrap().len() {
             disk.flip(&path, offset, 0x20);
-            assert_eq!(contents(&quarantine, &object).unwrap_err().kind(), io::ErrorKind::InvalidData, "{offset}");
+            assert_eq!(
+                contents(&quarantine, &object).unwrap_err().kind(),
+                io::ErrorKind::InvalidData,
+                "{offset}"
+            );
             disk.flip(&path, offset, 0x20);
         }
     }

@@ -165,7 +165,8 @@ impl World {
         let Some(Running { spool, .. }) = &self.running else { return };
         for output in &mut self.outputs {
             let cursor = spool.cursor(&output.name).unwrap();
-            let found = Count { done: (cursor.delivered + cursor.rejected) as usize, rejected: cursor.rejected };
+            let found =
+                Count { done: (cursor.delivered + cursor.rejected) as usize, rejected: cursor.rejected };
             assert!(output.kept.contains(&found), "{found:?} was not saved: {:?}", output.kept);
             output.kept = vec![found];
             output.acknowledged = found;
@@ -243,8 +244,7 @@ impl World {
         let Some(open) = &self.open else { return Ok(()) };
         let kept = open.records.len() as u64;
         let counts = Counts { records: kept + dropped, kept, dropped, ..Counts::default() };
-        let fate =
-            if kept == 0 && dropped == 1 { ObjectFate::Quarantined } else { ObjectFate::Collected };
+        let fate = if kept == 0 && dropped == 1 { ObjectFate::Quarantined } else { ObjectFate::Collected };
         if self.write(&mut |writer| writer.end(fate, &counts))?
             && let Some(open) = self.open.take()
         {
@@ -312,7 +312,9 @@ impl World {
             ControlFlow::Continue(())
         });
         match result {
-            Ok(()) if left > 0 => assert_eq!(acknowledged.done + ahead.len(), flat.len(), "nothing is missed"),
+            Ok(()) if left > 0 => {
+                assert_eq!(acknowledged.done + ahead.len(), flat.len(), "nothing is missed")
+            }
             Ok(()) => {}
             Err(error) => self.failed(error)?,
         }

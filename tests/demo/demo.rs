@@ -34,10 +34,7 @@ fn main() -> ExitCode {
 
 /// The program itself: this example started again, so that the agent is a process of its own.
 fn agent(arguments: Vec<std::ffi::OsString>) -> ExitCode {
-    trailspool::cli::main(arguments, |_options| {
-        eprintln!("trailspool: this build has no service to run");
-        trailspool::error::Exit::Unavailable.into()
-    })
+    trailspool::cli::main(arguments, trailspool::service::run::main)
 }
 
 const PLAN: Plan = Plan {

@@ -1,0 +1,180 @@
+//! What the outside may know of a source, for metrics and the status page. Counters only ever grow; the
+//! trouble is the one thing an operator should act on, and is logged when it changes, not when it repeats.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+use super::key::NotALog;
+
+/// What stands in the way of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Stable label for metrics.
+    pub cause: &'static str,
+    /// What failed, on what, why, what to do.
+    pub text: String,
+    /// Whether it may pass without anybody's doing.
+    pub transient: bool,
+    /// When the pass began that met it first (UTC).
+    pub since: PrimitiveDateTime,
+}
+
+/// Shared between a source's poll, its tickets and whoever shows it.
+#[derive(Debug)]
+pub struct SourceStatus {
+    name: Box<str>,
+    listed: AtomicU64,
+    queued: AtomicU64,
+    requests: AtomicU64,
+    passes: AtomicU64,
+    not_logs: [AtomicU64; NotALog::ALL.len()],
+    newest: AtomicI64,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+const NONE: i64 = i64::MIN;
+
+impl SourceStatus {
+    /// The status of the source of this name, with nothing done yet.
+    pub fn new(name: &str) -> SourceStatus {
+        SourceStatus {
+            name: name.into(),
+            listed: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            passes: AtomicU64::new(0),
+            not_logs: std::array::from_fn(|_| AtomicU64::new(0)),
+            newest: AtomicI64::new(NONE),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// The source's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Keys listed, known ones included, since the start of the process.
+    pub fn listed(&self) -> u64 {
+        self.listed.load(Relaxed)
+    }
+
+    /// Objects queued to be fetched.
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Relaxed)
+    }
+
+    /// LIST requests made.
+    pub fn list_requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Passes finished.
+    pub fn passes(&self) -> u64 {
+        self.passes.load(Relaxed)
+    }
+
+    /// Keys listed that are not logs, for this reason.
+    pub fn not_logs(&self, why: NotALog) -> u64 {
+        self.not_logs[why.index()].load(Relaxed)
+    }
+
+    /// Stamp of the newest object collected since the start of the process (UTC).
+    pub fn newest_collected(&self) -> Option<PrimitiveDateTime> {
+        let seconds = Some(self.newest.load(Relaxed)).filter(|&seconds| seconds != NONE)?;
+        let moment = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+        Some(PrimitiveDateTime::new(moment.date(), moment.time()))
+    }
+
+    /// What stands in the way now.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.lock().clone()
+    }
+
+    pub(super) fn count_listed(&self, keys: u64) {
+        self.listed.fetch_add(keys, Relaxed);
+    }
+
+    pub(super) fn count_queued(&self) {
+        self.queued.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_pass(&self) {
+        self.passes.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_not_a_log(&self, why: NotALog) {
+        self.not_logs[why.index()].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn collected(&self, stamp: PrimitiveDateTime) {
+        self.newest.fetch_max(stamp.assume_utc().unix_timestamp(), Relaxed);
+    }
+
+    /// Sets the trouble. The first moment of the same cause is kept.
+    pub(super) fn raise(&self, mut trouble: Trouble) {
+        let mut current = self.lock();
+        match &*current {
+            Some(old) if old.cause == trouble.cause => trouble.since = old.since,
+            _ => log::warn!("source {}: {}", self.name, trouble.text),
+        }
+        *current = Some(trouble);
+    }
+
+    /// A pass met no trouble.
+    pub(super) fn clear(&self) {
+        if let Some(old) = self.lock().take() {
+            log::info!("source {}: no longer in trouble ({})", self.name, old.cause);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Date, Time};
+
+    use super::*;
+
+    fn at(minute: u8) -> PrimitiveDateTime {
+        PrimitiveDateTime::new(
+            Date::from_calendar_date(2026, time::Month::November, 23).unwrap(),
+            Time::from_hms(12, minute, 0).unwrap(),
+        )
+    }
+
+    fn trouble(cause: &'static str, minute: u8) -> Trouble {
+        Trouble { cause, text: format!("at {minute}"), transient: false, since: at(minute) }
+    }
+
+    #[test]
+    fn trouble_lasts_from_its_first_moment_until_it_is_cleared() {
+        let status = SourceStatus::new("prod");
+        assert_eq!(status.trouble(), None);
+        status.raise(trouble("denied", 1));
+        status.raise(trouble("denied", 2));
+        assert_eq!(status.trouble(), Some(Trouble { text: "at 2".to_owned(), ..trouble("denied", 1) }));
+        status.raise(trouble("network", 3));
+        assert_eq!(status.trouble(), Some(trouble("network", 3)));
+        status.clear();
+        assert_eq!(status.trouble(), None);
+    }
+
+    #[test]
+    fn the_newest_stamp_never_moves_back() {
+        let status = SourceStatus::new("prod");
+        assert_eq!(status.newest_collected(), None);
+        status.collected(at(10));
+        status.collected(at(5));
+        assert_eq!(status.newest_collected(), Some(at(10)));
+    }
+}

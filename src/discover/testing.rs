@@ -1,0 +1,30 @@
+//! What the tests of this room share.
+
+use std::time::Duration;
+
+use crate::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
+
+/// A source of bucket `bucket` that wants everything.
+pub(crate) fn source(name: &str) -> Source {
+    Source {
+        name: name.into(),
+        bucket: "bucket".into(),
+        prefix: "".into(),
+        region: "us-east-1".into(),
+        refresh: Duration::from_secs(300),
+        start: Start::All,
+        accounts: Vec::new(),
+        regions: Vec::new(),
+        unfiltered: false,
+        exclude: Vec::new(),
+        rules: Vec::new(),
+        attribution: Attribution::None,
+        default_domain: "".into(),
+        endpoint: Endpoint { tls: false, host: "localhost".into(), port: None, path_style: true },
+        ca_file: None,
+        credentials: Credentials::IamUser {
+            access_key_id: "AKIAEXAMPLE".into(),
+            secret_access_key: Secret::new("secret".to_owned()),
+        },
+    }
+}

@@ -1,0 +1,591 @@
+//! One pass through a bucket: accounts, kinds and regions by delimiter listings, then one range listing
+//! for each stream, from the plan's first day to the stream's end.
+//!
+//! * Nothing here grows with the bucket: each level of folders holds one page of names (bounded by
+//!   [`limits::LIST_PAGE_KEYS`] and [`limits::LIST_PAGE_TEXT`]), streams are walked and not gathered.
+//! * No LIST connection stays open while the queue is full: a page is read to its end, or stopped, before
+//!   its keys are looked up and queued.
+//! * A listing that breaks off goes on behind the last entry that came; what cannot be listed leaves the
+//!   whole span of the pass unfinished, and the walk goes on with the rest where that makes sense.
+
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::Date;
+
+use super::key::{self, Kind, LogKey, NotALog};
+use super::ledger::Ledger;
+use super::queue::{self, Pass, Queue};
+use super::window::{self, PassEnd, Plan, Progress};
+use crate::aws::s3::{ListEnd, ListRequest, Listed, S3};
+use crate::aws::{Class, Fault};
+use crate::config;
+use crate::limits;
+use crate::net::Backoff;
+use crate::record::ObjectId;
+use crate::spool::disk::Disk;
+
+/// Requests for one page before it is given up after transient faults.
+const TRIES: u32 = 6;
+const RETRY_BASE: Duration = Duration::from_millis(500);
+const RETRY_CAP: Duration = Duration::from_secs(30);
+/// Listings given up in a row, all after transient faults, that end the walk: nothing gets through.
+const GIVE_UP_AFTER: u32 = 3;
+/// Empty pages in a row that promise more. S3 may send some; it does not send this many.
+const EMPTY_PAGES: u32 = 100;
+
+/// What a walk needs of S3.
+pub trait Lister: Send + Sync {
+    /// One page of a listing, in the order of the keys' bytes. `visit` is called for each entry as it comes.
+    fn list(
+        &self,
+        request: &ListRequest<'_>,
+        visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
+    ) -> impl Future<Output = Result<ListEnd, Fault>> + Send;
+}
+
+impl Lister for S3 {
+    async fn list(
+        &self,
+        request: &ListRequest<'_>,
+        visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<ListEnd, Fault> {
+        S3::list(self, request, visit).await
+    }
+}
+
+/// What a walk needs of the ledger. Calls block.
+pub trait Known: Clone + Send + Sync + 'static {
+    /// Whether the object was collected or quarantined.
+    fn contains(&self, source: &str, day: Date, key: &str) -> Result<bool, Box<dyn Error + Send + Sync>>;
+    /// Forgets a source's days before `before`: they will not be asked for again.
+    fn expire(&self, source: &str, before: Date) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+impl<D: Disk> Known for Arc<Ledger<D>> {
+    fn contains(&self, source: &str, day: Date, key: &str) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        Ok(Ledger::contains(self, source, day, key)?)
+    }
+
+    fn expire(&self, source: &str, before: Date) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(Ledger::expire(self, source, before)?)
+    }
+}
+
+/// What a source selects, and where.
+#[derive(Debug)]
+pub(super) struct Selection {
+    pub(super) name: Box<str>,
+    pub(super) bucket: Box<str>,
+    pub(super) prefix: Box<str>,
+    pub(super) accounts: Vec<Box<str>>,
+    pub(super) regions: Vec<Box<str>>,
+}
+
+impl Selection {
+    pub(super) fn of(source: &config::Source) -> Selection {
+        Selection {
+            name: source.name.clone(),
+            bucket: source.bucket.clone(),
+            prefix: source.prefix.clone(),
+            accounts: source.accounts.clone(),
+            regions: source.regions.clone(),
+        }
+    }
+}
+
+/// What a walk saw. Counts of one pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// LIST requests.
+    pub list_requests: u64,
+    /// Listings that were given up.
+    pub lists_failed: u64,
+    /// Accounts that are selected.
+    pub accounts: u64,
+    /// Streams (account × kind × region) listed.
+    pub streams: u64,
+    /// Keys listed in the streams.
+    pub listed: u64,
+    /// Of these: in the ledger, or collected so long ago that it was forgotten.
+    pub known: u64,
+    /// Of these: stamped before the source's start.
+    pub before_start: u64,
+    /// Of these: found and queued by somebody else just then.
+    pub in_work: u64,
+    /// Of these: queued to be fetched.
+    pub new: u64,
+    /// Of these: not logs, by [`NotALog::index`].
+    pub not_logs: [u64; NotALog::ALL.len()],
+    /// Entries that the listing could not give.
+    pub bad_entries: u64,
+}
+
+/// The walk cannot go on.
+pub(super) struct Ended;
+
+/// One walk. Cancelling it loses nothing: what was queued stays queued, the rest is listed again.
+pub(super) struct Walk<'a, L, K> {
+    pub(super) selection: &'a Arc<Selection>,
+    pub(super) lister: &'a L,
+    pub(super) known: &'a K,
+    pub(super) queue: &'a Queue,
+    pub(super) lane: usize,
+    pub(super) progress: &'a Arc<Progress>,
+    pub(super) plan: Plan,
+    pub(super) pass: &'a Arc<Pass>,
+    pub(super) seen: Seen,
+    pub(super) end: PassEnd,
+    /// Listings given up in a row after transient faults.
+    pub(super) given_up: u32,
+}
+
+impl<L: Lister, K: Known> Walk<'_, L, K> {
+    /// Walks the whole bucket. Afterwards `seen` and `end` hold what came of it.
+    pub(super) async fn bucket(&mut self) -> Result<(), Ended> {
+        let root = format!("{}AWSLogs/", self.selection.prefix);
+        let mut found = 0;
+        let mut folders = Listing::folders(root);
+        while self.next(&mut folders).await? {
+            for name in folders.page.names() {
+                if key::is_account(name) {
+                    found += 1;
+                    self.account(&folders.prefix, name).await?;
+                } else if key::is_org(name) {
+                    found += self.organisation(format!("{}{name}/", folders.prefix)).await?;
+                }
+            }
+        }
+        if self.end.unfinished.is_none() {
+            self.say_if_empty(found).await;
+        }
+        Ok(())
+    }
+
+    async fn organisation(&mut self, root: String) -> Result<u64, Ended> {
+        let mut found = 0;
+        let mut folders = Listing::folders(root);
+        while self.next(&mut folders).await? {
+            for name in folders.page.names().filter(|name| key::is_account(name)) {
+                found += 1;
+                self.account(&folders.prefix, name).await?;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn account(&mut self, root: &str, account: &str) -> Result<(), Ended> {
+        let accounts = &self.selection.accounts;
+        if !accounts.is_empty() && !accounts.iter().any(|wanted| **wanted == *account) {
+            return Ok(());
+        }
+        self.seen.accounts += 1;
+        let mut folders = Listing::folders(format!("{root}{account}/"));
+        while self.next(&mut folders).await? {
+            for name in folders.page.names().filter(|name| Kind::of_folder(name).is_some()) {
+                self.kind(format!("{}{name}/", folders.prefix)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn kind(&mut self, root: String) -> Result<(), Ended> {
+        let regions = &self.selection.regions;
+        let mut folders = Listing::folders(root);
+        while self.next(&mut folders).await? {
+            for name in folders.page.names() {
+                let selected = regions.is_empty() || regions.iter().any(|wanted| **wanted == *name);
+                if selected && key::is_region(name) {
+                    self.stream(format!("{}{name}/", folders.prefix)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn stream(&mut self, stream: String) -> Result<(), Ended> {
+        self.seen.streams += 1;
+        let after = window::start_after(&stream, self.plan.from);
+        let mut keys = Listing::keys(stream, after);
+        while self.next(&mut keys).await? {
+            let mut at = 0;
+            while at < keys.page.len() {
+                at = self.queue_new(&mut keys, at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up the page's keys from `at` on and queues the new ones, [`limits::LISTED_KEYS`] at most; returns
+    /// how far it came.
+    async fn queue_new(&mut self, keys: &mut Listing, at: usize) -> Result<usize, Ended> {
+        let sieve = Sieve {
+            page: std::mem::take(&mut keys.page),
+            stream: std::mem::take(&mut keys.prefix),
+            at,
+            found: Vec::new(),
+            seen: Seen::default(),
+            end: PassEnd::default(),
+            selection: Arc::clone(self.selection),
+            progress: Arc::clone(self.progress),
+            pass: Arc::clone(self.pass),
+            queue: self.queue.clone(),
+        };
+        let known = self.known.clone();
+        let (sieve, result) = blocking(move || sieve.sift(&known)).await;
+        keys.page = sieve.page;
+        keys.prefix = sieve.stream;
+        self.take_in(&sieve.seen, &sieve.end);
+        for wanted in sieve.found {
+            self.queue.push(self.lane, wanted).await;
+        }
+        match result {
+            Ok(()) => Ok(sieve.at),
+            Err(error) => {
+                self.pass.raise("ledger", &format!("the ledger cannot be read: {error}"), true);
+                self.miss(true);
+                Err(Ended)
+            }
+        }
+    }
+
+    fn take_in(&mut self, seen: &Seen, end: &PassEnd) {
+        self.seen.listed += seen.listed;
+        self.seen.known += seen.known;
+        self.seen.before_start += seen.before_start;
+        self.seen.in_work += seen.in_work;
+        self.seen.new += seen.new;
+        for (sum, count) in self.seen.not_logs.iter_mut().zip(seen.not_logs) {
+            *sum += count;
+        }
+        self.end.newest = self.end.newest.max(end.newest);
+        self.end.unfinished = self.end.unfinished.into_iter().chain(end.unfinished).min();
+    }
+
+    /// Brings the next page into the listing. `false`: it has come to its end, or was given up.
+    async fn next(&mut self, listing: &mut Listing) -> Result<bool, Ended> {
+        let result = self.request(listing).await;
+        self.seen.bad_entries += std::mem::take(&mut listing.page.bad);
+        match result {
+            Ok(more) => {
+                self.given_up = 0;
+                Ok(more)
+            }
+            Err(fault) => {
+                self.seen.lists_failed += 1;
+                self.miss(fault.is_transient());
+                self.pass.raise(fault.cause, &fault.text, fault.is_transient());
+                self.given_up = if fault.is_transient() { self.given_up + 1 } else { 0 };
+                if self.given_up >= GIVE_UP_AFTER { Err(Ended) } else { Ok(false) }
+            }
+        }
+    }
+
+    /// Something in the span of this pass was not listed.
+    fn miss(&mut self, transient: bool) {
+        self.end.unfinished = Some(self.plan.from);
+        self.end.transient |= transient;
+    }
+
+    async fn request(&mut self, listing: &mut Listing) -> Result<bool, Fault> {
+        listing.page.clear();
+        let mut backoff = Backoff::new(RETRY_BASE, RETRY_CAP);
+        while !listing.complete {
+            self.seen.list_requests += 1;
+            self.pass.status().count_request();
+            let (request, page) = listing.split();
+            let result = self.lister.list(&request, &mut |entry| page.take(&request, entry)).await;
+            let came = listing.advance()?;
+            match result {
+                Ok(ListEnd::Complete) => listing.complete = true,
+                Ok(ListEnd::More { continuation }) => listing.token = Some(continuation),
+                Ok(ListEnd::Stopped) => listing.token = None,
+                Err(fault) => {
+                    let by_token = listing.token.take().is_some();
+                    // A token that was too old, or a page that broke: the last entry still says where to go on.
+                    let elsewhere = came || (by_token && listing.after.is_some() && !fault.is_transient());
+                    if !elsewhere {
+                        if !fault.is_transient() || backoff.tries() + 1 >= TRIES {
+                            return Err(fault);
+                        }
+                        tokio::time::sleep(backoff.next(fastrand::u64(..), fault.retry_after)).await;
+                    }
+                }
+            }
+            if listing.page.len() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The usual faults of a configuration show as nothing to collect.
+    async fn say_if_empty(&mut self, found: u64) {
+        let Selection { bucket, prefix, accounts, regions, .. } = &**self.selection;
+        if found == 0 {
+            let beside = self.beside().await;
+            let text = format!(
+                "bucket {bucket} has no account's folder under \"{prefix}AWSLogs/\"{beside}. Set `key_prefix`, or \
+                 the folder behind the bucket's name, to what stands before \"AWSLogs/\"; or the trail has not \
+                 delivered to this bucket yet"
+            );
+            self.pass.raise("empty", &text, false);
+        } else if self.seen.streams == 0 {
+            let text = format!(
+                "bucket {bucket} has {found} account(s) under \"{prefix}AWSLogs/\", but nothing of CloudTrail is \
+                 selected there ({} of them selected by `accounts` = {accounts:?}; `regions` = {regions:?})",
+                self.seen.accounts
+            );
+            self.pass.raise("nothing-selected", &text, false);
+        }
+    }
+
+    /// The first folders where `AWSLogs/` should be, for the operator to recognise.
+    async fn beside(&mut self) -> String {
+        let mut folders = Listing::folders(self.selection.prefix.to_string());
+        match self.request(&mut folders).await {
+            Ok(true) => {
+                let names: Vec<_> = folders.page.names().take(5).collect();
+                format!(" (there are the folders {names:?})")
+            }
+            Ok(false) => " (nor any other folder)".to_owned(),
+            Err(_) => String::new(),
+        }
+    }
+}
+
+/// Runs what blocks on a thread for that. A panic there goes on here; when the runtime ends, this waits for
+/// its own end.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Sorts the keys of a page: what is no log, not wanted, known, in work, or new.
+struct Sieve {
+    page: Page,
+    stream: String,
+    at: usize,
+    found: Vec<queue::Wanted>,
+    seen: Seen,
+    end: PassEnd,
+    selection: Arc<Selection>,
+    progress: Arc<Progress>,
+    pass: Arc<Pass>,
+    queue: Queue,
+}
+
+impl Sieve {
+    fn sift<K: Known>(mut self, known: &K) -> (Sieve, Result<(), Box<dyn Error + Send + Sync>>) {
+        let result = self.sift_to_bound(known);
+        self.pass.status().count_listed(self.seen.listed);
+        (self, result)
+    }
+
+    fn sift_to_bound<K: Known>(&mut self, known: &K) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let mut text = String::new();
+        while self.at < self.page.len() && self.found.len() < limits::LISTED_KEYS {
+            let (name, size) = self.page.entry(self.at);
+            text.clear();
+            text.push_str(&self.stream);
+            text.push_str(name);
+            self.at += 1;
+            self.seen.listed += 1;
+            // A whole path below the stream's own folders would parse as another stream.
+            let log = LogKey::parse(&text)
+                .and_then(|key| if key.stream() == self.stream { Ok(key) } else { Err(NotALog::Name) });
+            match log {
+                Ok(key) => self.look_up(key, size, known)?,
+                Err(why) => {
+                    self.seen.not_logs[why.index()] += 1;
+                    self.pass.status().count_not_a_log(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_up<K: Known>(
+        &mut self,
+        key: LogKey,
+        size: u64,
+        known: &K,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let day = key.day();
+        self.end.newest = self.end.newest.max(Some(day));
+        match self.progress.wants(&key) {
+            window::Wanted::Yes => {}
+            window::Wanted::BeforeStart => {
+                self.seen.before_start += 1;
+                return Ok(());
+            }
+            window::Wanted::Settled => {
+                self.seen.known += 1;
+                return Ok(());
+            }
+        }
+        // The ticket comes before the look-up: what another one finishes in between is then in the ledger.
+        let Some(ticket) = self.queue.ticket(&self.pass, &key) else {
+            self.seen.in_work += 1;
+            // How that ends is not reported to this pass.
+            self.end.unfinished = self.end.unfinished.into_iter().chain([day]).min();
+            return Ok(());
+        };
+        if known.contains(&self.selection.name, day, key.as_str())? {
+            self.seen.known += 1;
+            ticket.release();
+        } else {
+            self.seen.new += 1;
+            let object = ObjectId {
+                source: self.selection.name.clone(),
+                bucket: self.selection.bucket.clone(),
+                key: key.into_text(),
+            };
+            self.found.push(queue::Wanted { object, size, day, ticket });
+        }
+        Ok(())
+    }
+}
+
+/// Where a listing stands, and its last page.
+struct Listing {
+    prefix: String,
+    folders: bool,
+    /// Go on behind this...
+    after: Option<String>,
+    /// ...unless the page before ended with a token.
+    token: Option<Box<str>>,
+    complete: bool,
+    empty_pages: u32,
+    page: Page,
+}
+
+impl Listing {
+    fn folders(prefix: String) -> Listing {
+        Listing {
+            prefix,
+            folders: true,
+            after: None,
+            token: None,
+            complete: false,
+            empty_pages: 0,
+            page: Page::default(),
+        }
+    }
+
+    fn keys(prefix: String, after: String) -> Listing {
+        Listing { folders: false, after: Some(after), ..Listing::folders(prefix) }
+    }
+
+    fn split(&mut self) -> (ListRequest<'_>, &mut Page) {
+        let request = ListRequest {
+            prefix: &self.prefix,
+            delimiter: self.folders,
+            start_after: self.after.as_deref().filter(|_| self.token.is_none()),
+            continuation: self.token.as_deref(),
+            max_keys: None,
+        };
+        (request, &mut self.page)
+    }
+
+    /// Takes over how far the page came; whether that is any further.
+    fn advance(&mut self) -> Result<bool, Fault> {
+        if self.page.last.is_empty() {
+            self.empty_pages += 1;
+            if self.empty_pages > EMPTY_PAGES {
+                return Err(self.bad_answer("sends empty pages without end"));
+            }
+            return Ok(false);
+        }
+        self.empty_pages = 0;
+        let last = std::mem::take(&mut self.page.last);
+        if self.after.as_ref().is_some_and(|after| last <= *after) {
+            return Err(self.bad_answer("does not list in the order of the keys, or ignores `start-after`"));
+        }
+        self.after = Some(last);
+        Ok(true)
+    }
+
+    fn bad_answer(&self, what: &str) -> Fault {
+        Fault {
+            class: Class::Config,
+            cause: "bad-answer",
+            text: format!("the listing of \"{}\" cannot be followed: the server {what}", self.prefix),
+            retry_after: None,
+        }
+    }
+}
+
+/// The names of one page, without the prefix that all have in common.
+#[derive(Default)]
+struct Page {
+    text: String,
+    /// End of each name in `text`, and the object's size.
+    entries: Vec<(u32, u64)>,
+    /// Everything up to this was seen.
+    last: String,
+    bad: u64,
+}
+
+impl Page {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.entries.clear();
+        self.last.clear();
+    }
+
+    fn take(&mut self, request: &ListRequest<'_>, entry: Listed<'_>) -> ControlFlow<()> {
+        let (text, size) = match entry {
+            Listed::Key { key, size } => (key, size),
+            Listed::Prefix(folder) => (folder, 0),
+            Listed::Bad(_) => {
+                self.bad += 1;
+                return ControlFlow::Continue(());
+            }
+        };
+        let folder = matches!(entry, Listed::Prefix(_));
+        let Some(name) = text.strip_prefix(request.prefix).filter(|_| text.len() <= limits::KEY_BYTES) else {
+            self.bad += 1;
+            return ControlFlow::Continue(());
+        };
+        if folder == request.delimiter {
+            let name = name.strip_suffix('/').filter(|_| folder).unwrap_or(name);
+            if self.entries.len() == limits::LIST_PAGE_KEYS
+                || self.text.len() + name.len() > limits::LIST_PAGE_TEXT
+            {
+                return ControlFlow::Break(());
+            }
+            self.text.push_str(name);
+            self.entries.push((self.text.len() as u32, size));
+        }
+        self.last.clear();
+        match text.strip_suffix('/') {
+            // '0' is the byte behind '/': all keys of this folder sort before it, and no other folder's.
+            Some(text) if folder => self.last.extend([text, "0"]),
+            _ => self.last.push_str(text),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn entry(&self, at: usize) -> (&str, u64) {
+        let from = if at == 0 { 0 } else { self.entries[at - 1].0 as usize };
+        let (to, size) = self.entries[at];
+        (&self.text[from..to as usize], size)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).map(|at| self.entry(at).0)
+    }
+}
