@@ -24,11 +24,12 @@ pub fn unescape<'a>(raw: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<&'a [u8], 
 
 /// Whether the text of `raw` is `plain`. A bad escape is equal to nothing.
 pub fn is(raw: &[u8], plain: &[u8]) -> bool {
-    // Escaped text is longer than what it says, so this is right for the shorter ones and mostly the end of it.
-    if raw.len() <= plain.len() {
-        return raw == plain && memchr::memchr(b'\\', raw).is_none();
+    // Most texts differ early, where nothing is escaped yet.
+    let same = raw.iter().zip(plain).take_while(|(raw, plain)| raw == plain && **raw != b'\\').count();
+    if raw.get(same) != Some(&b'\\') {
+        return same == raw.len() && same == plain.len();
     }
-    let (mut parts, mut left) = (Parts { raw }, plain);
+    let (mut parts, mut left) = (Parts { raw: &raw[same..] }, &plain[same..]);
     loop {
         match parts.next() {
             Ok(Some(part)) => match left.strip_prefix(part.bytes()) {
