@@ -34,6 +34,9 @@ const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_CAP: Duration = Duration::from_secs(30);
 /// Listings given up in a row, all after transient faults, that end the walk: nothing gets through.
 const GIVE_UP_AFTER: u32 = 3;
+/// Objects refused, and none collected, that end a pass over the hot days: none can be read, and each poll
+/// would ask for all of them again. A deep pass goes on, since what it meets first may be archived.
+const REFUSED: u64 = 100;
 /// Empty pages in a row that promise more. S3 may send some; it does not send this many.
 const EMPTY_PAGES: u32 = 100;
 
@@ -162,6 +165,15 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
         if self.end.unfinished.is_none() {
             self.say_if_empty(found).await;
         }
+        if self.seen.bad_entries > 0 {
+            let (bucket, bad) = (&self.selection.bucket, self.seen.bad_entries);
+            let text = format!(
+                "listing bucket {bucket}: {bad} entries cannot be used (no key, too long a key, or no size) and were \
+                 passed over; look for unusual objects under \"{}AWSLogs/\"",
+                self.selection.prefix
+            );
+            self.pass.raise("bad-entry", &text, false);
+        }
         Ok(())
     }
 
@@ -241,6 +253,11 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
         self.take_in(&sieve.seen, &sieve.end);
         for wanted in sieve.found {
             self.queue.push(self.lane, wanted).await;
+        }
+        let tally = self.pass.tally();
+        if !self.plan.deep && tally.failed_denied >= REFUSED && tally.collected + tally.quarantined == 0 {
+            self.miss(false);
+            return Err(Ended);
         }
         match result {
             Ok(()) => Ok(sieve.at),
