@@ -12,6 +12,7 @@
 
 pub mod key;
 pub mod ledger;
+mod listing;
 pub mod poll;
 pub mod queue;
 pub mod state;

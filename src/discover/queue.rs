@@ -321,14 +321,17 @@ impl Pass {
         Arc::new(Pass { begun: now, status, tally: Mutex::default(), answered: Notify::new() })
     }
 
+    /// What the tickets have reported so far.
+    pub fn tally(&self) -> Tally {
+        self.lock().clone()
+    }
+
     /// Waits until all tickets given out so far are answered.
     pub async fn settled(&self) -> Tally {
         loop {
-            {
-                let tally = self.lock();
-                if tally.waiting == 0 {
-                    return tally.clone();
-                }
+            let tally = self.tally();
+            if tally.waiting == 0 {
+                return tally;
             }
             self.answered.notified().await;
         }

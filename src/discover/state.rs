@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  0  8  "tspsrc", 0, version (1)
-//!  8  4  configured start: 0 now, 1 a span before the first run, 2 a date, 3 all
+//!  8  1  configured start: 0 now, 1 a span before the first run, 2 a date, 3 all
+//!  9  1  left_over
+//! 10  2  zero
 //! 12  4  scope: CRC-32 of what the source selects
 //! 16  8  of the configured start: the span in seconds, or the date as a Julian day number; else 0
 //! 24  8  start, Unix seconds
@@ -96,14 +98,14 @@ fn file_name(source: &str) -> String {
 
 fn encode(progress: &Progress) -> [u8; BYTES] {
     let (kind, value) = match progress.configured {
-        Start::Now => (0u32, 0u64),
+        Start::Now => (0u8, 0u64),
         Start::Ago(span) => (1, span.as_secs()),
         Start::Date(date) => (2, i64::from(date.to_julian_day()) as u64),
         Start::All => (3, 0),
     };
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&kind.to_le_bytes());
+    bytes[8..10].copy_from_slice(&[kind, progress.left_over]);
     bytes[12..16].copy_from_slice(&progress.scope.to_le_bytes());
     bytes[16..24].copy_from_slice(&value.to_le_bytes());
     let last_deep = progress.last_deep.map_or(NO_MOMENT, seconds);
@@ -137,13 +139,14 @@ fn decode(bytes: &[u8]) -> Result<Progress, &'static str> {
 fn fields(bytes: &[u8; BYTES]) -> Option<Progress> {
     let value = long(bytes, 16);
     Some(Progress {
-        configured: match word(bytes, 8) {
+        configured: match bytes[8] {
             0 => Start::Now,
             1 => Start::Ago(Duration::from_secs(value)),
             2 => Start::Date(Date::from_julian_day(i32::try_from(value as i64).ok()?).ok()?),
             3 => Start::All,
             _ => return None,
         },
+        left_over: bytes[9],
         scope: word(bytes, 12),
         start: moment(long(bytes, 24) as i64)?,
         done_from: moment(long(bytes, 32) as i64)?,
@@ -210,8 +213,9 @@ mod tests {
             last_deep in proptest::option::of(a_moment()),
             (through, floor) in (a_day(), a_day()),
             outstanding in proptest::option::of(a_day()),
+            left_over in any::<u8>(),
         ) -> Progress {
-            Progress { configured, scope, start, through, outstanding, done_from, floor, last_deep }
+            Progress { configured, scope, start, through, outstanding, done_from, floor, last_deep, left_over }
         }
     }
 

@@ -18,10 +18,11 @@ use time::Date;
 
 use super::key::{self, Kind, LogKey, NotALog};
 use super::ledger::Ledger;
+use super::listing::{Listing, Page};
 use super::queue::{self, Pass, Queue};
 use super::window::{self, PassEnd, Plan, Progress};
+use crate::aws::Fault;
 use crate::aws::s3::{ListEnd, ListRequest, Listed, S3};
-use crate::aws::{Class, Fault};
 use crate::config;
 use crate::limits;
 use crate::net::Backoff;
@@ -34,8 +35,9 @@ const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_CAP: Duration = Duration::from_secs(30);
 /// Listings given up in a row, all after transient faults, that end the walk: nothing gets through.
 const GIVE_UP_AFTER: u32 = 3;
-/// Empty pages in a row that promise more. S3 may send some; it does not send this many.
-const EMPTY_PAGES: u32 = 100;
+/// Objects refused, and none collected, that end a pass over the hot days: none can be read, and each poll
+/// would ask for all of them again. A deep pass goes on, since what it meets first may be archived.
+const REFUSED: u64 = 100;
 
 /// What a walk needs of S3.
 pub trait Lister: Send + Sync {
@@ -162,6 +164,15 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
         if self.end.unfinished.is_none() {
             self.say_if_empty(found).await;
         }
+        if self.seen.bad_entries > 0 {
+            let (bucket, bad) = (&self.selection.bucket, self.seen.bad_entries);
+            let text = format!(
+                "listing bucket {bucket}: {bad} entries cannot be used (no key, too long a key, or no size) and were \
+                 passed over; look for unusual objects under \"{}AWSLogs/\"",
+                self.selection.prefix
+            );
+            self.pass.raise("bad-entry", &text, false);
+        }
         Ok(())
     }
 
@@ -241,6 +252,11 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
         self.take_in(&sieve.seen, &sieve.end);
         for wanted in sieve.found {
             self.queue.push(self.lane, wanted).await;
+        }
+        let tally = self.pass.tally();
+        if !self.plan.deep && tally.failed_denied >= REFUSED && tally.collected + tally.quarantined == 0 {
+            self.miss(false);
+            return Err(Ended);
         }
         match result {
             Ok(()) => Ok(sieve.at),
@@ -452,140 +468,5 @@ impl Sieve {
             self.found.push(queue::Wanted { object, size, day, ticket });
         }
         Ok(())
-    }
-}
-
-/// Where a listing stands, and its last page.
-struct Listing {
-    prefix: String,
-    folders: bool,
-    /// Go on behind this...
-    after: Option<String>,
-    /// ...unless the page before ended with a token.
-    token: Option<Box<str>>,
-    complete: bool,
-    empty_pages: u32,
-    page: Page,
-}
-
-impl Listing {
-    fn folders(prefix: String) -> Listing {
-        Listing {
-            prefix,
-            folders: true,
-            after: None,
-            token: None,
-            complete: false,
-            empty_pages: 0,
-            page: Page::default(),
-        }
-    }
-
-    fn keys(prefix: String, after: String) -> Listing {
-        Listing { folders: false, after: Some(after), ..Listing::folders(prefix) }
-    }
-
-    fn split(&mut self) -> (ListRequest<'_>, &mut Page) {
-        let request = ListRequest {
-            prefix: &self.prefix,
-            delimiter: self.folders,
-            start_after: self.after.as_deref().filter(|_| self.token.is_none()),
-            continuation: self.token.as_deref(),
-            max_keys: None,
-        };
-        (request, &mut self.page)
-    }
-
-    /// Takes over how far the page came; whether that is any further.
-    fn advance(&mut self) -> Result<bool, Fault> {
-        if self.page.last.is_empty() {
-            self.empty_pages += 1;
-            if self.empty_pages > EMPTY_PAGES {
-                return Err(self.bad_answer("sends empty pages without end"));
-            }
-            return Ok(false);
-        }
-        self.empty_pages = 0;
-        let last = std::mem::take(&mut self.page.last);
-        if self.after.as_ref().is_some_and(|after| last <= *after) {
-            return Err(self.bad_answer("does not list in the order of the keys, or ignores `start-after`"));
-        }
-        self.after = Some(last);
-        Ok(true)
-    }
-
-    fn bad_answer(&self, what: &str) -> Fault {
-        Fault {
-            class: Class::Config,
-            cause: "bad-answer",
-            text: format!("the listing of \"{}\" cannot be followed: the server {what}", self.prefix),
-            retry_after: None,
-        }
-    }
-}
-
-/// The names of one page, without the prefix that all have in common.
-#[derive(Default)]
-struct Page {
-    text: String,
-    /// End of each name in `text`, and the object's size.
-    entries: Vec<(u32, u64)>,
-    /// Everything up to this was seen.
-    last: String,
-    bad: u64,
-}
-
-impl Page {
-    fn clear(&mut self) {
-        self.text.clear();
-        self.entries.clear();
-        self.last.clear();
-    }
-
-    fn take(&mut self, request: &ListRequest<'_>, entry: Listed<'_>) -> ControlFlow<()> {
-        let (text, size) = match entry {
-            Listed::Key { key, size } => (key, size),
-            Listed::Prefix(folder) => (folder, 0),
-            Listed::Bad(_) => {
-                self.bad += 1;
-                return ControlFlow::Continue(());
-            }
-        };
-        let folder = matches!(entry, Listed::Prefix(_));
-        let Some(name) = text.strip_prefix(request.prefix).filter(|_| text.len() <= limits::KEY_BYTES) else {
-            self.bad += 1;
-            return ControlFlow::Continue(());
-        };
-        if folder == request.delimiter {
-            let name = name.strip_suffix('/').filter(|_| folder).unwrap_or(name);
-            if self.entries.len() == limits::LIST_PAGE_KEYS
-                || self.text.len() + name.len() > limits::LIST_PAGE_TEXT
-            {
-                return ControlFlow::Break(());
-            }
-            self.text.push_str(name);
-            self.entries.push((self.text.len() as u32, size));
-        }
-        self.last.clear();
-        match text.strip_suffix('/') {
-            // '0' is the byte behind '/': all keys of this folder sort before it, and no other folder's.
-            Some(text) if folder => self.last.extend([text, "0"]),
-            _ => self.last.push_str(text),
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn entry(&self, at: usize) -> (&str, u64) {
-        let from = if at == 0 { 0 } else { self.entries[at - 1].0 as usize };
-        let (to, size) = self.entries[at];
-        (&self.text[from..to as usize], size)
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).map(|at| self.entry(at).0)
     }
 }

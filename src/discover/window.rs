@@ -8,8 +8,9 @@
 //!   says which objects are new;
 //! * a *deep* pass, once a day, lists from [`COLD_DAYS`] before today, and from the oldest day that has
 //!   something *outstanding*: an object that failed, a stream that could not be listed, or the rest of
-//!   the backfill. While something is outstanding before the hot days there is one every hour, and after
-//!   a transient failure on every poll;
+//!   the backfill. After a transient failure that is on every poll; after one that needs an operator (a
+//!   key's policy, an archived object) in an hour, two, four, up to a day, since each time lists and asks
+//!   for all of it;
 //! * no listing has an upper end, so objects of the future (the box's clock is slow) are found as well;
 //! * the hot days follow the bucket as well as the clock: they move on only to days of which an object
 //!   was listed, so a clock that once ran ahead skips nothing, nor does a box that was off for weeks.
@@ -33,8 +34,8 @@ pub const COLD_DAYS: i64 = 30;
 pub const KEPT_DAYS: i64 = COLD_DAYS + 5;
 /// Time between two deep passes.
 pub const DEEP_EVERY: Duration = Duration::DAY;
-/// The same while something before the hot days is outstanding.
-pub const OUTSTANDING_EVERY: Duration = Duration::HOUR;
+/// Time to the deep pass after one that left something outstanding before the hot days; doubles each time.
+pub const OUTSTANDING_AFTER: Duration = Duration::HOUR;
 
 /// Where [`Start::All`] begins: before every day that a key can name.
 const BEGINNING: Date = match Date::from_calendar_date(0, Month::January, 1) {
@@ -61,6 +62,8 @@ pub struct Progress {
     pub floor: Date,
     /// Begin of the last deep pass that went through without a transient failure.
     pub last_deep: Option<PrimitiveDateTime>,
+    /// Such deep passes in a row that left something outstanding before the hot days.
+    pub left_over: u8,
 }
 
 /// One pass: what it lists.
@@ -109,6 +112,7 @@ impl Progress {
             done_from: start,
             floor: start.date(),
             last_deep: None,
+            left_over: 0,
         }
     }
 
@@ -154,7 +158,12 @@ impl Progress {
     pub fn plan(&self, now: PrimitiveDateTime) -> Plan {
         let hot = self.through.min(back(now.date(), HOT_DAYS));
         let outstanding = self.outstanding.filter(|&day| day < hot);
-        let every = if outstanding.is_some() { OUTSTANDING_EVERY } else { DEEP_EVERY };
+        let every = match outstanding {
+            Some(_) => {
+                (OUTSTANDING_AFTER * (1i32 << self.left_over.saturating_sub(1).min(10))).min(DEEP_EVERY)
+            }
+            None => DEEP_EVERY,
+        };
         // A clock that stands before the last deep pass was set back: one too many does no harm.
         let deep = self.last_deep.is_none_or(|last| now < last || now - last >= every);
         let from =
@@ -184,6 +193,8 @@ impl Progress {
         self.outstanding = before.into_iter().chain(end.unfinished).min();
         if plan.deep && !end.transient {
             self.last_deep = Some(plan.now);
+            let left_over = self.outstanding.is_some_and(|day| day < self.through);
+            self.left_over = if left_over { self.left_over.saturating_add(1) } else { 0 };
             self.forget(today);
         }
     }
@@ -211,6 +222,7 @@ impl Progress {
     fn reopen(&mut self, day: Date) {
         self.outstanding = Some(self.outstanding.map_or(day, |old| old.min(day)));
         self.last_deep = None;
+        self.left_over = 0;
     }
 }
 
@@ -376,17 +388,24 @@ mod tests {
         let plan = progress.plan(at("2026-06-01", 12, 5));
         progress.settle(&plan, &failed);
         let mut now = at("2026-06-01", 12, 10);
-        let mut since_listed = Duration::ZERO;
+        let mut waits = Vec::new();
+        let mut last_listed = now;
         while now < at("2026-09-01", 0, 0) {
             let plan = progress.plan(now);
             let lists_it = plan.from <= day("2026-06-01");
-            since_listed = if lists_it { Duration::ZERO } else { since_listed + Duration::minutes(5) };
-            assert!(since_listed < Duration::minutes(65), "not listed for {since_listed} at {now}");
+            if lists_it {
+                waits.push((now - last_listed).whole_hours());
+                last_listed = now;
+            }
             let unfinished = lists_it.then_some(day("2026-06-01"));
             progress.settle(&plan, &PassEnd { newest: Some(now.date()), unfinished, transient: false });
             assert!(progress.floor <= day("2026-06-01"));
             now += Duration::minutes(5);
         }
+        // On every poll while it is hot, then at growing distances, then daily.
+        waits.retain(|&hours| hours > 0);
+        assert_eq!(waits[..7], [1, 2, 4, 8, 16, 24, 24]);
+        assert!(waits[7..].iter().all(|&hours| hours == 24));
         // At last it is collected: the window closes and the ledger may forget.
         while !progress.plan(now).deep {
             now += Duration::minutes(5);

@@ -532,6 +532,23 @@ async fn an_object_that_failed_comes_again_however_old_it_got() {
     assert!(oldest > noon().date(), "{oldest}");
 }
 
+/// A key policy that refuses everything: not every poll asks for every object, and all come once it is mended.
+#[tokio::test]
+async fn a_bucket_that_refuses_every_object_is_not_asked_for_all_of_them_on_every_poll() {
+    let seconds = |n| time::Duration::seconds(n);
+    let world = World::with((0..2000).map(|n| log(noon() - seconds(n), &format!("{n:04}"))));
+    world.lock().get_denied = world.logs();
+    let mut agent = Agent::start(&testing::source("prod"), &world, &FaultDisk::new());
+    assert_eq!(agent.pass(noon()).await.tally.failed_denied, 2000);
+    let report = agent.pass(noon() + time::Duration::minutes(5)).await;
+    assert!(!report.plan.unwrap().deep);
+    assert!((100..1000).contains(&report.tally.failed_denied), "{}", report.tally.failed_denied);
+    assert!(!report.is_complete());
+    world.lock().get_denied.clear();
+    assert!(agent.pass(noon() + time::Duration::minutes(10)).await.is_complete());
+    assert_eq!(world.collected(), world.logs());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_breaks_off_goes_on_behind_the_last_key() {
     for (break_every, page, tokens_refused) in [(2, 7, false), (3, 1000, false), (0, 7, true), (2, 5, true)] {
