@@ -1,5 +1,6 @@
 //! Random histories of a spool (objects, aborts, commits, outputs, restarts, power cuts, errors of the disk, a full
-//! spool) against a plain list. The seeds are fixed; `SPOOL_SEED=n` runs one of them alone.
+//! spool) against a plain list. The seeds are fixed; `SPOOL_SEED=n` runs one of them alone, `SPOOL_RUNS=n` takes n times
+//! as many.
 
 #[path = "common/fault_disk.rs"]
 mod fault_disk;
@@ -12,11 +13,11 @@ use trailspool::spool::Options;
 
 /// What may happen in a history.
 #[derive(Clone, Copy, PartialEq)]
-enum Weather {
-    /// Power cuts and kills.
-    Cuts,
-    /// Errors of the disk as well.
-    Faults,
+struct Weather {
+    /// Errors of the disk, besides power cuts and kills.
+    faults: bool,
+    /// Large records, few objects that end, outputs that hardly come on: the spool is full most of the time.
+    jam: bool,
 }
 
 fn options(rng: &mut fastrand::Rng) -> Options {
@@ -31,7 +32,9 @@ fn options(rng: &mut fastrand::Rng) -> Options {
 /// One thing that an agent does, or that is done to it.
 fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(), Stop> {
     let output = rng.usize(..2);
+    let large = |rng: &mut fastrand::Rng| rng.u8(..4) < if weather.jam { 3 } else { 1 };
     match rng.u32(..1000) {
+        400..950 if weather.jam && rng.u8(..8) != 0 => world.record(world.options.max_record_bytes / 2),
         0..150 if !world.is_object_open() => {
             let len = rng.usize(..40);
             world.begin(len)
@@ -39,6 +42,7 @@ fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(
         0..400 => {
             let len =
                 if rng.u8(..4) == 0 { rng.usize(..=world.options.max_record_bytes) } else { rng.usize(..90) };
+            let len = if large(rng) { rng.usize(..=world.options.max_record_bytes) } else { rng.usize(..90) };
             world.record(len)
         }
         400..530 => world.end(rng.u64(..3)),
@@ -75,11 +79,13 @@ fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(
             world.disk.cut_after(rng.u64(..60));
             Ok(())
         }
-        _ if weather == Weather::Faults => {
-            let ops = [Op::Create, Op::Open, Op::Read, Op::Write, Op::Write, Op::SetLen, Op::Sync, Op::Sync]
-                .into_iter()
-                .chain([Op::Rename, Op::Remove, Op::SyncDir]);
-            let op = rng.choice(ops).unwrap_or(Op::Write);
+        _ if weather.faults => {
+            let ops = [Op::Create, Op::Open, Op::Read, Op::SetLen, Op::Rename, Op::Remove, Op::SyncDir];
+            let op = match rng.u8(..3) {
+                0 => Op::Write,
+                1 => Op::Sync,
+                _ => ops[rng.usize(..ops.len())],
+            };
             let errno = if op == Op::Write && rng.bool() { ENOSPC } else { EIO };
             world.faulty = true;
             world.disk.fail(Fault {
@@ -103,8 +109,8 @@ fn survivors(rng: &mut fastrand::Rng) -> Survive {
     }
 }
 
-/// Runs a history; objects committed, and how often the spool was full.
-fn run(seed: u64, actions: usize, weather: Weather) -> (usize, u64) {
+/// Runs a history: objects committed, how often the spool was full, and an object too large for it.
+fn run(seed: u64, actions: usize, weather: Weather) -> [u64; 3] {
     let mut rng = fastrand::Rng::with_seed(seed);
     let options = options(&mut rng);
     let max_bytes = options.max_bytes;
@@ -125,37 +131,40 @@ fn run(seed: u64, actions: usize, weather: Weather) -> (usize, u64) {
     world.disk.heal();
     world.crash(Survive::Nothing, &[]);
     world.go_on().unwrap();
-    (world.committed.len(), world.fulls)
+    [world.committed.len() as u64, world.fulls, world.too_large]
 }
 
-fn runs(seeds: std::ops::Range<u64>, actions: usize, weather: Weather) {
-    // A test's own switch.
-    #[allow(clippy::disallowed_methods)]
-    let only = std::env::var("SPOOL_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    let (mut objects, mut fulls) = (0, 0);
+/// A switch of the test's own.
+#[allow(clippy::disallowed_methods)]
+fn switch(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn runs(seeds: std::ops::Range<u64>, actions: usize, faults: bool) {
+    let only = switch("SPOOL_SEED");
+    let seeds = seeds.start..seeds.start + (seeds.end - seeds.start) * switch("SPOOL_RUNS").unwrap_or(1);
+    let mut sum = [0; 3];
     for seed in seeds.filter(|seed| only.is_none_or(|only| only == *seed)) {
-        let outcome = std::panic::catch_unwind(|| run(seed, actions, weather));
-        match outcome {
-            Ok((committed, full)) => {
-                objects += committed;
-                fulls += full;
-            }
+        let weather = Weather { faults, jam: seed % 4 == 0 };
+        match std::panic::catch_unwind(|| run(seed, actions, weather)) {
+            Ok(counts) => sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count),
             Err(panic) => {
                 eprintln!("SPOOL_SEED={seed}");
                 std::panic::resume_unwind(panic);
             }
         }
     }
-    println!("{objects} objects, full {fulls} times");
-    assert!(only.is_some() || objects > 1000 && fulls > 10, "the histories go somewhere");
+    let [objects, fulls, too_large] = sum;
+    println!("{objects} objects, full {fulls} times, {too_large} too large");
+    assert!(only.is_some() || objects > 1000 && fulls > 50 && too_large > 10, "the histories go somewhere");
 }
 
 #[test]
 fn histories_with_power_cuts_agree_with_a_list() {
-    runs(0..400, 400, Weather::Cuts);
+    runs(0..400, 400, false);
 }
 
 #[test]
 fn histories_with_power_cuts_and_errors_agree_with_a_list() {
-    runs(1000..1600, 400, Weather::Faults);
+    runs(1000..1600, 400, true);
 }

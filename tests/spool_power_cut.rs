@@ -190,3 +190,23 @@ fn a_short_history_survives_a_cut_at_every_byte() {
     }
     assert!(cut_everywhere(short, Cuts::EveryByte, 1) > 1000);
 }
+
+/// Two generations of bytes in one place, of the same shape: what survives of both must not make an object that was
+/// never written. This is what the chain of checksums is for.
+#[test]
+fn an_object_that_was_taken_back_is_not_ended_by_the_next_one() {
+    for seed in 0..4000 {
+        let mut world = World::new(FaultDisk::new(), options());
+        world.start().unwrap();
+        world.begin(2).unwrap();
+        world.record(20).unwrap();
+        world.commit().unwrap();
+        world.abort().unwrap();
+        world.begin(2).unwrap();
+        world.record(20).unwrap();
+        world.end(0).unwrap();
+        world.disk.fail(Fault { op: Op::Sync, errno: EIO, path: String::new(), skip: 0, times: 1 });
+        world.commit().unwrap();
+        world.crash(Survive::Random(seed), &[]);
+    }
+}

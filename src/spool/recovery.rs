@@ -89,7 +89,7 @@ pub fn open<D: Disk>(
     let highest = files.last().map_or(0, |file| file.number).max(known.segment);
     let chain = chain(&files, known);
     for gap in &chain.gaps {
-        recovery.note(format!("{} is missing: what was in it is lost", segment::path(*gap)));
+        recovery.note(format!("{} is missing or too short: what was in it is lost", segment::path(*gap)));
     }
     let mut scan = Scan { disk: &disk, known, replay_from, on_object, open: None, recovery: &mut recovery };
     let end = scan.run(&chain.parts, options.max_readable())?;
@@ -139,7 +139,7 @@ struct Part {
 struct Chain {
     /// Oldest first.
     parts: Vec<Part>,
-    /// Segments that belong to the log and are not there, but older ones are.
+    /// Segments that belong to the log and are not there, though older ones are, or are shorter than they were.
     gaps: Vec<u64>,
 }
 
@@ -157,7 +157,12 @@ fn chain(files: &[File], known: Position) -> Chain {
             let kept = older.partition_point(|file| file.number <= previous.segment);
             rest = &older[..kept];
             match rest.last() {
-                Some(before) if before.number == previous.segment => end = previous.offset,
+                Some(before) if before.number == previous.segment => {
+                    end = previous.offset;
+                    if before.len < end {
+                        chain.gaps.push(previous.segment);
+                    }
+                }
                 Some(_) => chain.gaps.push(previous.segment),
                 None => {}
             }

@@ -11,6 +11,7 @@
 //! After an error of the disk everything but [`Writer::rollback`] is refused. A sync that failed is never repeated:
 //! the log goes on in a new segment, behind the last commit.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Writer<D: Disk> {
     older: u64,
     /// What the tail gets next: whole frames, then perhaps an open records frame.
     buf: Vec<u8>,
+    /// Segments that were taken back and could not be removed yet.
+    void: Vec<u64>,
     /// Where in `buf` the open records frame begins.
     open_frame: Option<usize>,
     /// Behind the last closed frame.
@@ -92,6 +95,7 @@ impl<D: Disk> Writer<D> {
         Writer {
             older: if tail.is_some() { all - offset } else { all },
             buf: Vec::with_capacity(buffer_bytes(&spool.options)),
+            void: Vec::new(),
             open_frame: None,
             at: end,
             ended: end,
@@ -261,10 +265,10 @@ impl<D: Disk> Writer<D> {
         let mut freed = 0;
         loop {
             let oldest = self.spool.lock().segments.first().copied();
-            let Some(segment) = oldest.filter(|segment| segment.number < needed) else { return Ok(freed) };
+            let Some(segment) = oldest.filter(|segment| segment.number < needed) else { break };
             let path = segment::path(segment.number);
             match self.spool.disk.remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(SpoolError::disk("remove", path)(error));
                 }
                 _ => {}
@@ -273,6 +277,11 @@ impl<D: Disk> Writer<D> {
             self.older -= segment.end;
             freed += segment.end;
         }
+        if freed > 0 {
+            // Or a power cut would bring them back, beside what has been written in their room.
+            self.spool.disk.sync_dir(segment::DIR).map_err(SpoolError::disk("sync", segment::DIR))?;
+        }
+        Ok(freed)
     }
 
     /// After [`SpoolError::Full`]: waits until an output has come to need fewer segments than at the last reclaim, or
@@ -436,25 +445,35 @@ impl<D: Disk> Writer<D> {
         self.tail = None;
         self.at = to;
         let Position { segment, offset } = to.position;
-        let void = {
+        {
             let mut shared = self.spool.lock();
             let kept = shared.segments.partition_point(|known| known.number <= segment);
-            let void = shared.segments.split_off(kept);
+            self.void.extend(shared.segments.drain(kept..).map(|void| void.number));
             if let Some(last) = shared.segments.last_mut().filter(|last| last.number == segment) {
                 last.end = offset;
             }
-            void
-        };
+        }
         self.older = self.spool.used_bytes();
-        for Segment { number, .. } in void {
-            if let Err(error) = self.spool.disk.remove(&segment::path(number)) {
-                log::warn!("cannot remove {}, which is void: {error}", segment::path(number));
+        if let Err(error) = self.give_back(to.position) {
+            log::warn!("cannot free what is void behind byte {offset} of {}: {error}", segment::path(segment));
+        }
+    }
+
+    /// Removes what is void, the newest first and each durably before what is older is touched: until the next segment
+    /// says that they are void, a restart must find the log as it was, or a beginning of it.
+    fn give_back(&mut self, end: Position) -> std::io::Result<()> {
+        let disk = &self.spool.disk;
+        for number in self.void.iter().rev() {
+            match disk.remove(&segment::path(*number)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
-        let cut = self.spool.disk.open(&segment::path(segment)).and_then(|mut file| file.set_len(offset));
-        if let Err(error) = cut {
-            log::warn!("cannot cut {} to {offset} bytes, the rest is void: {error}", segment::path(segment));
+        if !self.void.is_empty() {
+            disk.sync_dir(segment::DIR)?;
+            self.void.clear();
         }
+        disk.open(&segment::path(end.segment))?.set_len(end.offset)
     }
 
     /// Tells the tail's length on disk to the books of [`Spool::used_bytes`].

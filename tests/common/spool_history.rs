@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use trailspool::record::{Counts, ObjectFate, ObjectId};
+use trailspool::spool::disk::Disk;
 use trailspool::spool::{self, Cursor, Options, Position, Quarantine, Reader, Spool, SpoolError, Writer};
 
 use super::fault_disk::{FaultDisk, Survive, is_power_cut};
@@ -35,6 +36,9 @@ pub enum Stop {
     Full,
 }
 
+/// Steps that no history takes.
+const NEVER: u64 = 1 << 60;
+
 pub struct World {
     pub disk: FaultDisk,
     pub options: Options,
@@ -53,8 +57,9 @@ pub struct World {
     attempts: u64,
     /// A fault was injected since the start: files that could not be removed may be left.
     pub faulty: bool,
-    /// The spool answered "full" so often.
+    /// How often the spool was full, and an object too large.
     pub fulls: u64,
+    pub too_large: u64,
 }
 
 struct Running {
@@ -102,6 +107,7 @@ impl World {
             attempts: 0,
             faulty: false,
             fulls: 0,
+            too_large: 0,
         }
     }
 
@@ -127,7 +133,7 @@ impl World {
         assert_eq!(recovery.committed, spool.committed());
         assert!(replayed.iter().zip(replayed.iter().skip(1)).all(|(a, b)| a.3 < b.3));
         assert!(replayed.first().is_none_or(|first| first.3 > replay_from));
-        assert!(replayed.last().is_none_or(|last| last.3 == spool.committed()));
+        assert!(replayed.last().is_none_or(|last| last.3 == spool.committed()), "{:?} {recovery:?}", replayed.last());
 
         self.accept(replayed.into_iter().map(|(id, fate, counts, _)| (id, fate, counts)).collect(), before);
         self.running = Some(Running {
@@ -154,7 +160,7 @@ impl World {
             new.len() <= ghosts.len() && ghosts.iter().map(named).zip(new).all(|(ghost, new)| ghost == *new)
         };
         let found = self.ghosts.iter().find(goes_on).cloned();
-        let found = found.unwrap_or_else(|| panic!("never written so: {new:?}"));
+        let found = found.unwrap_or_else(|| panic!("never written so: {new:?}, but {:?}", self.ghosts.iter().map(|g| g.iter().map(|o| o.id.key.clone()).collect::<Vec<_>>()).collect::<Vec<_>>()));
         self.commit_model(found.into_iter().take(new.len()).collect());
         self.ghosts.clear();
         self.open = None;
@@ -195,7 +201,10 @@ impl World {
         for (n, &steps) in recovery_cuts.iter().enumerate() {
             self.disk.cut_after(steps);
             let again = match (self.start(), survive) {
-                (Ok(()), _) => return,
+                (Ok(()), _) => {
+                    self.disk.cut_after(NEVER);
+                    return;
+                }
                 (_, Survive::Random(seed)) => Survive::Random(seed ^ (n as u64 + 1) << 32),
                 (_, same) => same,
             };
@@ -385,7 +394,7 @@ impl World {
 
     /// What must work on whatever a restart has found: more objects, drained, everything old given back.
     pub fn go_on(&mut self) -> Result<(), Stop> {
-        self.object(&[10, 300, 0])?;
+        self.object(&[10, self.options.max_record_bytes, 0])?;
         self.object(&[])?;
         self.commit()?;
         self.drain()?;
@@ -396,9 +405,9 @@ impl World {
         self.start()
     }
 
-    /// Bytes of the segment files.
+    /// Bytes of the segment files, while there is power.
     pub fn used_on_disk(&self) -> u64 {
-        self.disk.list("spool").unwrap().iter().map(|(_, len)| len).sum()
+        self.disk.list("spool").unwrap_or_default().iter().map(|(_, len)| len).sum()
     }
 
     pub fn is_object_open(&self) -> bool {
@@ -432,12 +441,18 @@ impl World {
                 Ok(()) => return Ok(true),
                 Err(SpoolError::Full) => {
                     self.fulls += 1;
+                    let inside = self.open.is_some();
                     self.commit()?;
                     self.drain()?;
                     self.checkpoint();
                     self.reclaim()?;
+                    if inside && self.open.is_none() {
+                        // The commit failed, and took the open object back.
+                        return Ok(false);
+                    }
                 }
                 Err(SpoolError::TooLarge { .. }) => {
+                    self.too_large += 1;
                     self.abort()?;
                     return Ok(false);
                 }
