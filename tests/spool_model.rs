@@ -40,8 +40,6 @@ fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(
             world.begin(len)
         }
         0..400 => {
-            let len =
-                if rng.u8(..4) == 0 { rng.usize(..=world.options.max_record_bytes) } else { rng.usize(..90) };
             let len = if large(rng) { rng.usize(..=world.options.max_record_bytes) } else { rng.usize(..90) };
             world.record(len)
         }

@@ -455,7 +455,10 @@ impl<D: Disk> Writer<D> {
         }
         self.older = self.spool.used_bytes();
         if let Err(error) = self.give_back(to.position) {
-            log::warn!("cannot free what is void behind byte {offset} of {}: {error}", segment::path(segment));
+            log::warn!(
+                "cannot free what is void behind byte {offset} of {}: {error}",
+                segment::path(segment)
+            );
         }
     }
 

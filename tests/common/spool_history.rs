@@ -133,7 +133,11 @@ impl World {
         assert_eq!(recovery.committed, spool.committed());
         assert!(replayed.iter().zip(replayed.iter().skip(1)).all(|(a, b)| a.3 < b.3));
         assert!(replayed.first().is_none_or(|first| first.3 > replay_from));
-        assert!(replayed.last().is_none_or(|last| last.3 == spool.committed()), "{:?} {recovery:?}", replayed.last());
+        assert!(
+            replayed.last().is_none_or(|last| last.3 == spool.committed()),
+            "{:?} {recovery:?}",
+            replayed.last()
+        );
 
         self.accept(replayed.into_iter().map(|(id, fate, counts, _)| (id, fate, counts)).collect(), before);
         self.running = Some(Running {
@@ -160,7 +164,15 @@ impl World {
             new.len() <= ghosts.len() && ghosts.iter().map(named).zip(new).all(|(ghost, new)| ghost == *new)
         };
         let found = self.ghosts.iter().find(goes_on).cloned();
-        let found = found.unwrap_or_else(|| panic!("never written so: {new:?}, but {:?}", self.ghosts.iter().map(|g| g.iter().map(|o| o.id.key.clone()).collect::<Vec<_>>()).collect::<Vec<_>>()));
+        let found = found.unwrap_or_else(|| {
+            panic!(
+                "never written so: {new:?}, but {:?}",
+                self.ghosts
+                    .iter()
+                    .map(|g| g.iter().map(|o| o.id.key.clone()).collect::<Vec<_>>())
+                    .collect::<Vec<_>>()
+            )
+        });
         self.commit_model(found.into_iter().take(new.len()).collect());
         self.ghosts.clear();
         self.open = None;
