@@ -2,6 +2,7 @@
 
 pub mod fault;
 pub mod listing;
+pub mod partition;
 pub mod s3;
 mod sigv4;
 mod xml;
