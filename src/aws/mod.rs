@@ -7,4 +7,4 @@ pub mod s3;
 mod sigv4;
 mod xml;
 
-pub use fault::{Class, Fault};
+pub use fault::{Class, Fault, Warning};

@@ -98,11 +98,6 @@ fn config(mut root: Table<'_>, env: Env<'_>) -> Option<Config> {
     let tables = root.tables("output", "output", "");
     let mut taken = Taken::default();
     let outputs: Vec<_> = tables.into_iter().map(|table| output(table, &mut taken, env)).collect();
-    for proxy in ["HTTPS_PROXY", "https_proxy"] {
-        if env(proxy).is_some_and(|value| !value.is_empty()) {
-            root.report().warn(format!("{proxy} is set, but this version connects directly"));
-        }
-    }
     root.finish();
     let sources = sources.into_iter().collect::<Option<_>>()?;
     let outputs = outputs.into_iter().collect::<Option<_>>()?;
