@@ -374,6 +374,8 @@ fn load_cursors<D: Disk>(
             recovery.note(format!("output {output:?} is not configured any more: its cursor is removed"));
         }
     }
+    // What is read here may be a name that no sync has covered yet, and segments will be removed on its word.
+    disk.sync_dir(cursor::DIR).map_err(SpoolError::disk("sync", cursor::DIR))?;
     let load = |output: &Box<str>| {
         match cursor::load(disk, output).map_err(SpoolError::disk("read", cursor::path(output)))? {
             Kept::Cursor(cursor) => Ok(Some(cursor)),
