@@ -11,7 +11,9 @@ use fault_disk::{FaultDisk, Op, Survive};
 use trailspool::record::{Counts, ObjectFate, ObjectId};
 use trailspool::spool::disk::{Disk, DiskFile};
 use trailspool::spool::std_disk::StdDisk;
-use trailspool::spool::{self, Cursor, Options, Position, Quarantine, Reader, Recovery, Spool, SpoolError, Writer};
+use trailspool::spool::{
+    self, Cursor, Options, Position, Quarantine, Reader, Recovery, Spool, SpoolError, Writer,
+};
 
 const START: Position = Position { segment: 0, offset: 0 };
 
@@ -24,7 +26,7 @@ fn options(outputs: &[&str]) -> Options {
     }
 }
 
-struct Opened<D: Disk> {
+struct Open<D: Disk> {
     writer: Writer<D>,
     spool: Arc<Spool<D>>,
     recovery: Recovery,
@@ -32,13 +34,13 @@ struct Opened<D: Disk> {
     told: Vec<String>,
 }
 
-fn open<D: Disk>(disk: &D, options: Options, replay_from: Position) -> Opened<D> {
+fn open<D: Disk>(disk: &D, options: Options, replay_from: Position) -> Open<D> {
     let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
     let mut told = Vec::new();
     let mut on_object = |id: ObjectId, _, _, _| told.push(id.key.into_string());
     let (writer, spool, recovery) =
         spool::open(disk.clone(), options, quarantine, replay_from, &mut on_object).unwrap();
-    Opened { writer, spool, recovery, told }
+    Open { writer, spool, recovery, told }
 }
 
 fn object(key: &str) -> ObjectId {
@@ -99,7 +101,7 @@ fn find(disk: &FaultDisk, bytes: &str) -> (String, usize) {
 fn set_aside(disk: &FaultDisk) -> Vec<u8> {
     let quarantine = Quarantine::open(disk.clone(), 0).unwrap();
     let mut ids = Vec::new();
-    quarantine.list(&mut |stored| ids.push(stored.unwrap().id)).unwrap();
+    quarantine.list(&mut |id, _| ids.push(id.to_owned())).unwrap();
     let mut raw = Vec::new();
     for id in ids {
         let mut take = |part: &[u8]| {
@@ -419,7 +421,10 @@ fn a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing() {
         }
     };
     assert!(error.is_disk_full(), "{error}");
-    assert!(matches!(opened.writer.begin(&object("c")), Err(SpoolError::Misuse(_))), "a rollback comes first");
+    assert!(
+        matches!(opened.writer.begin(&object("c")), Err(SpoolError::Misuse(_))),
+        "a rollback comes first"
+    );
     opened.writer.rollback();
     assert_eq!(opened.writer.uncommitted().objects, 0);
     disk.set_capacity(None);
@@ -500,7 +505,7 @@ fn readers_in_other_threads_see_everything_once_in_order() {
     let disk = StdDisk::open(folder.path()).unwrap();
     let mut options = options(&["siem", "archive"]);
     (options.segment_bytes, options.max_bytes) = (8 * 1024, 48 * 1024);
-    let Opened { mut writer, spool, .. } = open(&disk, options.clone(), START);
+    let Open { mut writer, spool, .. } = open(&disk, options.clone(), START);
     let output = |name: &'static str| {
         let spool = spool.clone();
         std::thread::spawn(move || {

@@ -86,7 +86,13 @@ fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(
             };
             let errno = if op == Op::Write && rng.bool() { ENOSPC } else { EIO };
             world.faulty = true;
-            world.disk.fail(Fault { op, errno, path: String::new(), skip: rng.u64(..3), times: rng.u64(1..3) });
+            world.disk.fail(Fault {
+                op,
+                errno,
+                path: String::new(),
+                skip: rng.u64(..3),
+                times: rng.u64(1..3),
+            });
             Ok(())
         }
         _ => Ok(()),

@@ -8,7 +8,7 @@ mod fault_disk;
 #[path = "common/spool_history.rs"]
 mod spool_history;
 
-use fault_disk::{Cuts, EIO, FaultDisk, Fault, Op, Survive};
+use fault_disk::{Cuts, EIO, Fault, FaultDisk, Op, Survive};
 use spool_history::{Stop, World};
 use trailspool::spool::Options;
 

@@ -347,7 +347,10 @@ mod tests {
                 }
                 Frame::Records { begin, records } => {
                     assert_eq!(begin, BEGIN);
-                    records.map(|(i, r)| format!("{i}={}", String::from_utf8_lossy(r))).collect::<Vec<_>>().join(" ")
+                    records
+                        .map(|(i, r)| format!("{i}={}", String::from_utf8_lossy(r)))
+                        .collect::<Vec<_>>()
+                        .join(" ")
                 }
                 Frame::End { begin, fate, counts } => {
                     assert_eq!((begin, fate), (BEGIN, ObjectFate::Collected));

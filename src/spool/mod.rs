@@ -43,8 +43,8 @@ mod writer;
 pub use cursor::Cursor;
 pub use position::{Committed, Position};
 pub use quarantine::Quarantine;
-pub use reader::Reader;
-pub use recovery::{Recovery, open};
+pub use reader::{Reader, Visit};
+pub use recovery::{Opened, Recovery, open};
 pub use writer::{Uncommitted, Writer};
 
 use crate::limits;
@@ -136,7 +136,10 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    pub(super) fn disk(what: &'static str, path: impl Into<Box<str>>) -> impl FnOnce(io::Error) -> SpoolError {
+    pub(super) fn disk(
+        what: &'static str,
+        path: impl Into<Box<str>>,
+    ) -> impl FnOnce(io::Error) -> SpoolError {
         let path = path.into();
         move |error| SpoolError::Disk { what, path, error }
     }
@@ -151,7 +154,9 @@ impl SpoolError {
 impl std::fmt::Display for SpoolError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            SpoolError::Full => f.write_str("the spool is full: it waits until outputs have acknowledged more"),
+            SpoolError::Full => {
+                f.write_str("the spool is full: it waits until outputs have acknowledged more")
+            }
             SpoolError::TooLarge { limit } => {
                 write!(f, "the object takes more than {limit} bytes in the spool: raise max_bytes of [spool]")
             }

@@ -40,12 +40,8 @@ const WHOLE_OBJECT: u32 = u32::MAX;
 /// Most bytes of an output's name or a reason.
 const WORD_BYTES: usize = 64;
 /// Most bytes before the raw bytes.
-const HEAD_MAX: usize = 16
-    + 6 * 2
-    + 2 * frame::NAME_BYTES
-    + limits::KEY_BYTES
-    + 2 * WORD_BYTES
-    + limits::QUARANTINE_DETAIL_BYTES;
+const HEAD_MAX: usize =
+    16 + 6 * 2 + 2 * frame::NAME_BYTES + limits::KEY_BYTES + 2 * WORD_BYTES + limits::QUARANTINE_DETAIL_BYTES;
 const TRAILER: usize = 12;
 /// Bytes read at a time.
 const READ: usize = 8192;
@@ -105,6 +101,7 @@ pub struct Quarantine<D: Disk> {
 
 struct Shared {
     max_bytes: u64,
+    max_entries: u64,
     state: Mutex<State>,
 }
 
@@ -124,6 +121,10 @@ impl<D: Disk> Clone for Quarantine<D> {
 impl<D: Disk> Quarantine<D> {
     /// Opens the quarantine of a state directory, and removes what a crash left half written.
     pub fn open(disk: D, max_bytes: u64) -> io::Result<Quarantine<D>> {
+        Quarantine::bounded(disk, max_bytes, limits::QUARANTINE_ENTRIES)
+    }
+
+    fn bounded(disk: D, max_bytes: u64, max_entries: u64) -> io::Result<Quarantine<D>> {
         disk.create_dir(DIR)?;
         atomic::sweep(&disk, DIR)?;
         let mut totals = Totals::default();
@@ -132,7 +133,7 @@ impl<D: Disk> Quarantine<D> {
             totals.bytes += len;
         }
         let state = Mutex::new(State { totals, writers: 0 });
-        Ok(Quarantine { disk, shared: Arc::new(Shared { max_bytes, state }) })
+        Ok(Quarantine { disk, shared: Arc::new(Shared { max_bytes, max_entries, state }) })
     }
 
     /// Sets something aside. Durable on return.
@@ -158,7 +159,7 @@ impl<D: Disk> Quarantine<D> {
             given: 0,
             crc: 0,
         };
-        if before.is_none() && state.totals.entries >= limits::QUARANTINE_ENTRIES {
+        if before.is_none() && state.totals.entries >= self.shared.max_entries {
             state.totals.only_counted += 1;
             return Ok(writer);
         }
@@ -174,11 +175,11 @@ impl<D: Disk> Quarantine<D> {
         self.shared.lock().totals
     }
 
-    /// Visits all entries, in no order. One that cannot be read is passed to `visit` as its name and the error.
-    pub fn list(&self, visit: &mut dyn FnMut(Result<Stored, (&str, io::Error)>)) -> io::Result<()> {
+    /// Visits all entries, in no order: the name of each, and what it is or why it cannot be read.
+    pub fn list(&self, visit: &mut dyn FnMut(&str, io::Result<Stored>)) -> io::Result<()> {
         for (name, _) in self.disk.list(DIR)? {
             if let Some(id) = name.strip_suffix(SUFFIX) {
-                visit(self.stored(id).map(|(stored, _)| stored).map_err(|error| (id, error)));
+                visit(id, self.stored(id).map(|(stored, _)| stored));
             }
         }
         Ok(())
@@ -186,11 +187,7 @@ impl<D: Disk> Quarantine<D> {
 
     /// Reads an entry: passes its raw bytes to `visit` in parts, then returns the rest. The checksum is known to be
     /// good only at the end. [`io::ErrorKind::InvalidData`]: the file is damaged.
-    pub fn read(
-        &self,
-        id: &str,
-        visit: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<Stored> {
+    pub fn read(&self, id: &str, visit: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Stored> {
         let (stored, start) = self.stored(id)?;
         let file = self.disk.open(&path(id))?;
         let mut buf = vec![0; READ.max(HEAD_MAX)];
@@ -239,7 +236,8 @@ impl<D: Disk> Quarantine<D> {
         let mut head = vec![0; HEAD_MAX];
         let read = read_full(&file, 0, &mut head)?;
         let (mut stored, start) = parse_head(id, &head[..read]).ok_or_else(|| damaged(id))?;
-        let raw_end = len.checked_sub(TRAILER as u64).filter(|end| *end >= start as u64).ok_or_else(|| damaged(id))?;
+        let raw_end =
+            len.checked_sub(TRAILER as u64).filter(|end| *end >= start as u64).ok_or_else(|| damaged(id))?;
         let mut given = [0; 8];
         read_full(&file, raw_end, &mut given)?;
         stored.kept = raw_end - start as u64;
@@ -342,7 +340,8 @@ fn path(id: &str) -> String {
 fn id(entry: &Entry<'_>) -> String {
     let index = entry.index.unwrap_or(WHOLE_OBJECT).to_le_bytes();
     let mut hash = Sha256::new();
-    for text in [&*entry.object.source, &*entry.object.bucket, &*entry.object.key, entry.output.unwrap_or("")] {
+    for text in [&*entry.object.source, &*entry.object.bucket, &*entry.object.key, entry.output.unwrap_or("")]
+    {
         hash.update(text);
         hash.update([0]);
     }
@@ -436,15 +435,19 @@ mod tests {
         writer.append(b"<html").unwrap();
         writer.append(b">").unwrap();
         writer.finish().unwrap();
-        let record = Entry { index: Some(3), output: Some("siem"), reason: "refused", detail: "400", object: &object };
+        let record =
+            Entry { index: Some(3), output: Some("siem"), reason: "refused", detail: "400", object: &object };
         quarantine.put(&record, b"{}").unwrap();
 
         let after = Quarantine::open(disk.reboot(Survive::Nothing), 1 << 20).unwrap();
         assert_eq!(after.totals(), Totals { only_counted: 0, ..quarantine.totals() });
         let (raw, stored) = contents(&after, &object).unwrap();
-        assert_eq!((&*raw, &*stored.reason, &*stored.detail), (&b"<html>"[..], "not-gzip", "begins with <html>"));
+        assert_eq!(
+            (&*raw, &*stored.reason, &*stored.detail),
+            (&b"<html>"[..], "not-gzip", "begins with <html>")
+        );
         let mut all = Vec::new();
-        after.list(&mut |stored| all.push(stored.unwrap())).unwrap();
+        after.list(&mut |_, stored| all.push(stored.unwrap())).unwrap();
         all.sort_by_key(|stored| stored.index);
         assert_eq!(all[0], stored);
         assert_eq!((all[1].index, all[1].output.as_deref(), all[1].kept), (Some(3), Some("siem"), 2));
@@ -483,7 +486,10 @@ mod tests {
                 let after = disk.reboot(survive);
                 let quarantine = Quarantine::open(after.clone(), 1 << 20).unwrap();
                 let names = after.list(DIR).unwrap();
-                assert!(names.len() <= 1 && names.iter().all(|(name, _)| name.ends_with(SUFFIX)), "{names:?}");
+                assert!(
+                    names.len() <= 1 && names.iter().all(|(name, _)| name.ends_with(SUFFIX)),
+                    "{names:?}"
+                );
                 if let Some((name, _)) = names.first() {
                     assert_eq!(name, &format!("{}{SUFFIX}", id(&entry(&object))));
                     let raw = contents(&quarantine, &object).unwrap().0;
@@ -502,7 +508,11 @@ mod tests {
             let disk = FaultDisk::new();
             let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
             disk.fail_next(op, errno);
-            assert_eq!(quarantine.put(&entry(&object), b"raw").unwrap_err().raw_os_error(), Some(errno), "{op:?}");
+            assert_eq!(
+                quarantine.put(&entry(&object), b"raw").unwrap_err().raw_os_error(),
+                Some(errno),
+                "{op:?}"
+            );
             assert_eq!(disk.list(DIR).unwrap(), [], "{op:?}");
             assert_eq!(quarantine.totals(), Totals::default());
             quarantine.put(&entry(&object), b"raw").unwrap();
@@ -514,25 +524,28 @@ mod tests {
     fn when_it_is_full_entries_are_kept_without_raw_bytes_and_then_only_counted() {
         let max = 4000;
         let disk = FaultDisk::new();
-        let quarantine = Quarantine::open(disk.clone(), max).unwrap();
+        let quarantine = Quarantine::bounded(disk.clone(), max, 100).unwrap();
         let big = object("big");
         quarantine.put(&entry(&big), &[7; 3000]).unwrap();
         let (raw, stored) = contents(&quarantine, &big).unwrap();
         assert_eq!((raw.len() as u64, stored.given), (max / limits::QUARANTINE_ENTRY_FRACTION, 3000));
-        for n in 0..limits::QUARANTINE_ENTRIES + 5 {
+        for n in 0..105 {
             quarantine.put(&entry(&object(&n.to_string())), &[1; 900]).unwrap();
         }
         let totals = quarantine.totals();
-        assert_eq!((totals.entries, totals.only_counted), (limits::QUARANTINE_ENTRIES, 6));
+        assert_eq!((totals.entries, totals.only_counted), (100, 6));
         let head = HEAD_MAX as u64 + TRAILER as u64;
         assert!(totals.bytes <= max + totals.entries * head);
         let mut raw = 0;
-        quarantine.list(&mut |stored| raw += stored.unwrap().kept).unwrap();
+        quarantine.list(&mut |_, stored| raw += stored.unwrap().kept).unwrap();
         assert!(raw <= max && raw > max / 2, "{raw}");
         assert_books(&disk, &quarantine);
         // An entry with raw bytes is not replaced by one without.
         quarantine.put(&entry(&big), &[7; 3000]).unwrap();
-        assert_eq!(contents(&quarantine, &big).unwrap().0.len() as u64, max / limits::QUARANTINE_ENTRY_FRACTION);
+        assert_eq!(
+            contents(&quarantine, &big).unwrap().0.len() as u64,
+            max / limits::QUARANTINE_ENTRY_FRACTION
+        );
         assert_books(&disk, &quarantine);
     }
 
@@ -545,7 +558,11 @@ mod tests {
         let path = path(&id(&entry(&object)));
         for offset in 0..disk.contents(&path).unwrap().len() {
             disk.flip(&path, offset, 0x20);
-            assert_eq!(contents(&quarantine, &object).unwrap_err().kind(), io::ErrorKind::InvalidData, "{offset}");
+            assert_eq!(
+                contents(&quarantine, &object).unwrap_err().kind(),
+                io::ErrorKind::InvalidData,
+                "{offset}"
+            );
             disk.flip(&path, offset, 0x20);
         }
     }

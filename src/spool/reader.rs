@@ -22,6 +22,10 @@ use crate::record::ObjectId;
 /// Bytes that are copied at a time from a damaged segment into the quarantine.
 const COPY: usize = 4096;
 
+/// Gets a record: its object, its index there, its bytes, and the cursor that stands behind it. `Break`: it was not
+/// taken.
+pub type Visit<'a> = dyn FnMut(&ObjectId, u32, &[u8], Cursor) -> ControlFlow<()> + 'a;
+
 /// Reads for one output.
 pub struct Reader<D: Disk> {
     spool: Arc<Spool<D>>,
@@ -66,10 +70,7 @@ impl<D: Disk> Reader<D> {
     /// breaks: then that record was not taken, and comes first the next time.
     ///
     /// Blocks on the disk. After an error the reader stands behind the last record that was taken.
-    pub fn read(
-        &mut self,
-        visit: &mut dyn FnMut(&ObjectId, u32, &[u8], Cursor) -> ControlFlow<()>,
-    ) -> Result<(), SpoolError> {
+    pub fn read(&mut self, visit: &mut Visit<'_>) -> Result<(), SpoolError> {
         while let Some(limit) = self.limit()? {
             let Reader { frames, file, stand, at, done, object, .. } = self;
             let Some((_, file)) = file else { return Err(SpoolError::Misuse("no file to read")) };
@@ -85,29 +86,31 @@ impl<D: Disk> Reader<D> {
             match parsed.frame {
                 Frame::Begin(identity) => remember(object, *at, identity),
                 Frame::End { .. } => {}
-                Frame::Records { begin, records } => match object.as_ref().filter(|(known, _)| *known == begin) {
-                    Some((_, object)) => {
-                        for (index, record) in records.skip(*done as usize) {
-                            let cursor = Cursor {
-                                begin,
-                                frame: *at,
-                                record: *done + 1,
-                                delivered: stand.delivered + 1,
-                                rejected: stand.rejected,
-                            };
-                            if visit(object, index, record, cursor).is_break() {
-                                return Ok(());
+                Frame::Records { begin, records } => {
+                    match object.as_ref().filter(|(known, _)| *known == begin) {
+                        Some((_, object)) => {
+                            for (index, record) in records.skip(*done as usize) {
+                                let cursor = Cursor {
+                                    begin,
+                                    frame: *at,
+                                    record: *done + 1,
+                                    delivered: stand.delivered + 1,
+                                    rejected: stand.rejected,
+                                };
+                                if visit(object, index, record, cursor).is_break() {
+                                    return Ok(());
+                                }
+                                *stand = cursor;
+                                *done = cursor.record;
                             }
-                            *stand = cursor;
-                            *done = cursor.record;
+                        }
+                        None => {
+                            if self.find_object(begin, behind)? {
+                                continue;
+                            }
                         }
                     }
-                    None => {
-                        if self.find_object(begin, behind)? {
-                            continue;
-                        }
-                    }
-                },
+                }
             }
             self.at.offset = behind;
             self.done = 0;
@@ -197,7 +200,11 @@ impl<D: Disk> Reader<D> {
         let Some((number, file)) = &self.file else { return Err(SpoolError::Misuse("no file to read")) };
         let path = segment::path(*number);
         // Under the name of its place: all outputs come across the same damage.
-        let place = ObjectId { source: "".into(), bucket: "".into(), key: format!("{path}@{}", self.at.offset).into() };
+        let place = ObjectId {
+            source: "".into(),
+            bucket: "".into(),
+            key: format!("{path}@{}", self.at.offset).into(),
+        };
         let entry = Entry { object: &place, index: None, output: None, reason: "spool-damaged", detail };
         let copy = || -> io::Result<()> {
             let mut writer = self.spool.quarantine.writer(&entry)?;
@@ -216,7 +223,11 @@ impl<D: Disk> Reader<D> {
         };
         copy().map_err(SpoolError::disk("set a damaged part aside in", quarantine::DIR))?;
         self.spool.lock().damaged += 1;
-        log::warn!("{path} is damaged at byte {}: {detail}; {} bytes are set aside", self.at.offset, behind - self.at.offset);
+        log::warn!(
+            "{path} is damaged at byte {}: {detail}; {} bytes are set aside",
+            self.at.offset,
+            behind - self.at.offset
+        );
         Ok(())
     }
 }

@@ -124,7 +124,8 @@ impl Frames {
         if !self.fill(file, offset, size, limit)? {
             return Ok(Err(Broken::Length));
         }
-        let seed = frame::take_u32(self.bytes(offset - frame::CRC as u64, frame::CRC)).map_or(0, |(seed, _)| seed);
+        let seed =
+            frame::take_u32(self.bytes(offset - frame::CRC as u64, frame::CRC)).map_or(0, |(seed, _)| seed);
         Ok(frame::parse(self.bytes(offset, size), seed, self.max_payload))
     }
 
@@ -138,7 +139,9 @@ impl Frames {
     /// frame, or just to `limit`, only this one is lost; otherwise everything before `limit` is. Nothing is searched
     /// for in between: a record may hold bytes that look like a frame.
     pub(super) fn behind<F: DiskFile>(&mut self, file: &F, offset: u64, limit: u64) -> io::Result<u64> {
-        if limit.saturating_sub(offset) < frame::OVERHEAD as u64 || !self.fill(file, offset, frame::OVERHEAD, limit)? {
+        if limit.saturating_sub(offset) < frame::OVERHEAD as u64
+            || !self.fill(file, offset, frame::OVERHEAD, limit)?
+        {
             return Ok(limit);
         }
         let Some(size) = frame::size(self.bytes(offset, 4), self.max_payload) else { return Ok(limit) };

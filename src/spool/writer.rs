@@ -256,7 +256,9 @@ impl<D: Disk> Writer<D> {
         for (index, output) in self.spool.options.outputs.iter().enumerate() {
             let standing = self.spool.lock().outputs[index];
             if standing.saved.begin.segment < standing.cursor.begin.segment {
-                self.spool.save_cursor(index).map_err(SpoolError::disk("save", super::cursor::path(output)))?;
+                self.spool
+                    .save_cursor(index)
+                    .map_err(SpoolError::disk("save", super::cursor::path(output)))?;
             }
             needed = needed.min(self.spool.lock().outputs[index].saved.begin.segment);
         }
@@ -296,7 +298,12 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Notes that the disk failed.
-    fn check<T>(&mut self, result: std::io::Result<T>, what: &'static str, segment: u64) -> Result<T, SpoolError> {
+    fn check<T>(
+        &mut self,
+        result: std::io::Result<T>,
+        what: &'static str,
+        segment: u64,
+    ) -> Result<T, SpoolError> {
         self.broken |= result.is_err();
         result.map_err(SpoolError::disk(what, segment::path(segment)))
     }
@@ -448,7 +455,10 @@ impl<D: Disk> Writer<D> {
         }
         self.older = self.spool.used_bytes();
         if let Err(error) = self.give_back(to.position) {
-            log::warn!("cannot free what is void behind byte {offset} of {}: {error}", segment::path(segment));
+            log::warn!(
+                "cannot free what is void behind byte {offset} of {}: {error}",
+                segment::path(segment)
+            );
         }
     }
 

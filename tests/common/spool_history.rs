@@ -87,15 +87,15 @@ struct Count {
 impl World {
     /// A machine that has never run. [`World::start`] it.
     pub fn new(disk: FaultDisk, options: Options) -> World {
-        let output = |name: &Box<str>| Output {
-            name: name.clone(),
+        let output = |name: &str| Output {
+            name: name.into(),
             acknowledged: Count::default(),
             kept: vec![Count::default()],
             ahead: Vec::new(),
         };
         World {
             disk,
-            outputs: options.outputs.iter().map(output).collect(),
+            outputs: options.outputs.iter().map(|name| output(name)).collect(),
             options,
             running: None,
             committed: Vec::new(),
@@ -133,7 +133,11 @@ impl World {
         assert_eq!(recovery.committed, spool.committed());
         assert!(replayed.iter().zip(replayed.iter().skip(1)).all(|(a, b)| a.3 < b.3));
         assert!(replayed.first().is_none_or(|first| first.3 > replay_from));
-        assert!(replayed.last().is_none_or(|last| last.3 == spool.committed()), "{:?} {recovery:?}", replayed.last());
+        assert!(
+            replayed.last().is_none_or(|last| last.3 == spool.committed()),
+            "{:?} {recovery:?}",
+            replayed.last()
+        );
 
         self.accept(replayed.into_iter().map(|(id, fate, counts, _)| (id, fate, counts)).collect(), before);
         self.running = Some(Running {
@@ -160,7 +164,15 @@ impl World {
             new.len() <= ghosts.len() && ghosts.iter().map(named).zip(new).all(|(ghost, new)| ghost == *new)
         };
         let found = self.ghosts.iter().find(goes_on).cloned();
-        let found = found.unwrap_or_else(|| panic!("never written so: {new:?}, but {:?}", self.ghosts.iter().map(|g| g.iter().map(|o| o.id.key.clone()).collect::<Vec<_>>()).collect::<Vec<_>>()));
+        let found = found.unwrap_or_else(|| {
+            panic!(
+                "never written so: {new:?}, but {:?}",
+                self.ghosts
+                    .iter()
+                    .map(|g| g.iter().map(|o| o.id.key.clone()).collect::<Vec<_>>())
+                    .collect::<Vec<_>>()
+            )
+        });
         self.commit_model(found.into_iter().take(new.len()).collect());
         self.ghosts.clear();
         self.open = None;
@@ -171,7 +183,8 @@ impl World {
         let Some(Running { spool, .. }) = &self.running else { return };
         for output in &mut self.outputs {
             let cursor = spool.cursor(&output.name).unwrap();
-            let found = Count { done: (cursor.delivered + cursor.rejected) as usize, rejected: cursor.rejected };
+            let found =
+                Count { done: (cursor.delivered + cursor.rejected) as usize, rejected: cursor.rejected };
             assert!(output.kept.contains(&found), "{found:?} was not saved: {:?}", output.kept);
             output.kept = vec![found];
             output.acknowledged = found;
@@ -223,7 +236,7 @@ impl World {
         assert!(self.open.is_none());
         self.attempts += 1;
         let key = format!("{}/{}", self.attempts, "k".repeat(len));
-        let source = if self.attempts % 3 == 0 { "other" } else { "prod" };
+        let source = if self.attempts.is_multiple_of(3) { "other" } else { "prod" };
         let id = ObjectId { source: source.into(), bucket: "acme".into(), key: key.into() };
         if self.write(&mut |writer| writer.begin(&id))? {
             let (fate, counts) = (ObjectFate::Collected, Counts::default());
@@ -252,8 +265,7 @@ impl World {
         let Some(open) = &self.open else { return Ok(()) };
         let kept = open.records.len() as u64;
         let counts = Counts { records: kept + dropped, kept, dropped, ..Counts::default() };
-        let fate =
-            if kept == 0 && dropped == 1 { ObjectFate::Quarantined } else { ObjectFate::Collected };
+        let fate = if kept == 0 && dropped == 1 { ObjectFate::Quarantined } else { ObjectFate::Collected };
         if self.write(&mut |writer| writer.end(fate, &counts))?
             && let Some(open) = self.open.take()
         {
@@ -321,7 +333,9 @@ impl World {
             ControlFlow::Continue(())
         });
         match result {
-            Ok(()) if left > 0 => assert_eq!(acknowledged.done + ahead.len(), flat.len(), "nothing is missed"),
+            Ok(()) if left > 0 => {
+                assert_eq!(acknowledged.done + ahead.len(), flat.len(), "nothing is missed")
+            }
             Ok(()) => {}
             Err(error) => self.failed(error)?,
         }
