@@ -88,7 +88,7 @@ impl Agent {
         );
         let (stop, stopping) = watch::channel(false);
         let mut agent = Agent {
-            queue: Queue::new(config.sources.len(), config.agent.fetches_in_flight),
+            queue: Queue::new(config.sources.len(), limits::QUEUED_OBJECTS),
             sources: config.sources.iter().map(|s| Arc::new(SourceStatus::new(&s.name))).collect(),
             store,
             stop,
