@@ -13,7 +13,7 @@
 //!
 //! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
 //! `select`, `spool::frame`, `deliver::batch`, `deliver::format`, `aws::listing`, `aws::fault`,
-//! `net::backoff`) take bytes, events and `now`, and return values or actions: they do no I/O and read
+//! `aws::partition`, `net::backoff`, `doctor::policy`) take bytes, events and `now`, and return values or actions: they do no I/O and read
 //! no clock. The shells around them do what they decide. `tests/boundary.rs` holds that line.
 
 pub mod decode;
@@ -27,6 +27,8 @@ pub mod service;
 
 pub mod aws;
 pub mod net;
+
+pub mod doctor;
 
 pub mod cli;
 pub mod config;
