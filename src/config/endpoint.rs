@@ -92,14 +92,41 @@ pub(super) fn of_region(region: &str, bucket: &str, path_style: Option<bool>) ->
     Ok(Endpoint { tls: true, host, port: None, path_style })
 }
 
+/// The partition of a region, by which ARNs begin, and the domain of its endpoints. Source: AWS SDKs'
+/// `partitions.json`.
+pub(super) fn partition(region: &str) -> (&'static str, &'static str) {
+    const PARTITIONS: [(&str, &str, &str); 7] = [
+        ("cn-", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-", "aws-us-gov", "amazonaws.com"),
+        ("us-iso-", "aws-iso", "c2s.ic.gov"),
+        ("us-isob-", "aws-iso-b", "sc2s.sgov.gov"),
+        ("eu-isoe-", "aws-iso-e", "cloud.adc-e.uk"),
+        ("us-isof-", "aws-iso-f", "csp.hci.ic.gov"),
+        ("eusc-", "aws-eusc", "amazonaws.eu"),
+    ];
+    let found = PARTITIONS.iter().find(|(prefix, ..)| region.starts_with(prefix));
+    found.map_or(("aws", "amazonaws.com"), |(_, name, domain)| (name, domain))
+}
+
+/// The regional endpoint of AWS STS.
+pub(super) fn sts_of_region(region: &str) -> Read<hyper::Uri> {
+    url(&format!("https://sts.{region}.{}", partition(region).1))
+}
+
+/// An endpoint without a path, as written: `http://HOST[:PORT]` or `https://HOST[:PORT]`.
+pub(super) fn base_url(text: &str) -> Read<hyper::Uri> {
+    let url = url(text)?;
+    match url.path() != "/" || url.query().is_some() || text.contains(['?', '#']) {
+        true => Err("must end after the host and port: a path or a query has no place here".to_owned()),
+        false => Ok(url),
+    }
+}
+
 /// An endpoint as written: `http://HOST[:PORT]` or `https://HOST[:PORT]`. Buckets can be part of a host
 /// name only where names resolve: an IP address always gets path style, a name without dots does unless
 /// `path_style = false` is written.
 pub(super) fn of_url(text: &str, bucket: &str, path_style: Option<bool>) -> Read<Endpoint> {
-    let url = url(text)?;
-    if url.path() != "/" || url.query().is_some() || text.contains(['?', '#']) {
-        return Err("must end after the host and port: a path or a query has no place here".to_owned());
-    }
+    let url = base_url(text)?;
     let tls = url.scheme_str() == Some("https");
     let host = url.host().unwrap_or("");
     let is_ip = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
@@ -191,6 +218,21 @@ fn region_of_url(text: &str) -> Read<Region> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sts_is_in_the_regions_partition() {
+        for (region, partition_name, host) in [
+            ("eu-west-1", "aws", "sts.eu-west-1.amazonaws.com"),
+            ("us-gov-west-1", "aws-us-gov", "sts.us-gov-west-1.amazonaws.com"),
+            ("cn-north-1", "aws-cn", "sts.cn-north-1.amazonaws.com.cn"),
+            ("us-iso-east-1", "aws-iso", "sts.us-iso-east-1.c2s.ic.gov"),
+            ("us-isob-east-1", "aws-iso-b", "sts.us-isob-east-1.sc2s.sgov.gov"),
+            ("eusc-de-east-1", "aws-eusc", "sts.eusc-de-east-1.amazonaws.eu"),
+        ] {
+            assert_eq!(partition(region).0, partition_name);
+            assert_eq!(sts_of_region(region).unwrap().to_string(), format!("https://{host}/"));
+        }
+    }
 
     fn code(text: &str) -> String {
         region(text, false).unwrap().code.into()
