@@ -1,3 +1,5 @@
+//! What the policies say, read back by another JSON parser.
+
 use serde_json::{Value, json};
 
 use super::*;
