@@ -1,3 +1,5 @@
+//! Credentials of every method, from scripted services.
+
 use super::*;
 use crate::config::{Credentials, Environment, Role, Secret, Source};
 use crate::discover::testing;
