@@ -14,12 +14,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
+use super::control::{USER_AGENT, now};
+use super::credentials::{Keys, Provider};
 use super::fault::{Class, Fault, On, Operation, not_s3};
 use super::listing::{self, PageError};
-use super::sigv4::{Signer, encode_path, encode_query};
+use super::sigv4::{Scope, encode_path, encode_query};
 use crate::{config, limits, net};
-
-const USER_AGENT: &str = concat!("trailspool/", env!("CARGO_PKG_VERSION"));
 
 /// One bucket, as one source reaches it. A clone shares connections and the learnt clock offset.
 #[derive(Debug, Clone)]
@@ -33,7 +33,9 @@ struct Bucket {
     /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
     base: Box<str>,
     endpoint: Box<str>,
-    signer: Signer,
+    scope: Scope,
+    provider: Provider,
+    request_payer: bool,
     client: net::Client,
     /// Seconds that the server's clock is ahead of ours.
     clock_ahead: AtomicI64,
@@ -100,7 +102,7 @@ pub struct GetBody {
 impl S3 {
     /// The bucket of a source, reached over `client` (made with the source's `ca_file`). A bucket with dots in
     /// its name has no certificate of its own, and an IP address has no sub-domains: both get path style.
-    pub fn new(source: &config::Source, client: net::Client) -> S3 {
+    pub fn new(source: &config::Source, client: net::Client, provider: Provider) -> S3 {
         let config::Endpoint { tls, host, port, path_style } = &source.endpoint;
         let scheme = if *tls { "https" } else { "http" };
         let endpoint = match port {
@@ -120,7 +122,9 @@ impl S3 {
             region: source.region.clone(),
             base: base.into(),
             endpoint: endpoint.into(),
-            signer: Signer::new(&source.credentials, &source.region),
+            scope: Scope::new("s3", &source.region),
+            provider,
+            request_payer: source.request_payer,
             client,
             clock_ahead: AtomicI64::new(0),
             plain_listings: AtomicBool::new(false),
@@ -235,19 +239,36 @@ impl Bucket {
         uri
     }
 
-    /// Sends a GET, once more with the server's date if our clock turns out wrong.
+    /// Sends a GET, once more with the server's date if our clock turns out wrong, and once more with newer keys if
+    /// these have expired.
     async fn ask(&self, on: &On<'_>, uri: &str, headers: &HeaderMap) -> Result<Response<net::Body>, Fault> {
-        let ahead = self.clock_ahead.load(Ordering::Relaxed);
-        let answer = self.send(on, uri, headers, ahead).await?;
-        if answer.status() != StatusCode::FORBIDDEN {
-            return Ok(answer);
+        let mut keys = self.provider.keys().await?;
+        let (mut corrected, mut renewed) = (false, false);
+        loop {
+            let ahead = self.clock_ahead.load(Ordering::Relaxed);
+            let answer = self.send(on, uri, headers, &keys, ahead).await?;
+            if !matches!(answer.status(), StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) {
+                return Ok(answer);
+            }
+            let (head, body) = answer.into_parts();
+            let fault = error_answer(on, &head, body).await;
+            match fault.class {
+                Class::ClockSkew(theirs) if !corrected => {
+                    corrected = true;
+                    self.clock_ahead.store(seconds(theirs) - seconds(now()), Ordering::Relaxed);
+                }
+                Class::Denied if fault.cause == "expired" && !renewed => {
+                    renewed = true;
+                    self.provider.expired(&keys);
+                    let newer = self.provider.keys().await?;
+                    if newer == keys {
+                        return Err(fault); // keys that are not renewed: an operator has to
+                    }
+                    keys = newer;
+                }
+                _ => return Err(fault),
+            }
         }
-        let (head, body) = answer.into_parts();
-        let fault = error_answer(on, &head, body).await;
-        let Class::ClockSkew(theirs) = fault.class else { return Err(fault) };
-        let ahead = seconds(theirs) - seconds(now());
-        self.clock_ahead.store(ahead, Ordering::Relaxed);
-        self.send(on, uri, headers, ahead).await
     }
 
     async fn send(
@@ -255,6 +276,7 @@ impl Bucket {
         on: &On<'_>,
         uri: &str,
         headers: &HeaderMap,
+        keys: &Keys,
         ahead: i64,
     ) -> Result<Response<net::Body>, Fault> {
         let unsendable = |why: &dyn std::fmt::Display| {
@@ -268,7 +290,12 @@ impl Bucket {
         request.headers_mut().extend(headers.clone());
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
-        self.signer.sign(&mut request, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
+        if self.request_payer {
+            request
+                .headers_mut()
+                .insert("x-amz-request-payer", header::HeaderValue::from_static("requester"));
+        }
+        self.scope.sign(&mut request, b"", keys, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
 }
@@ -329,17 +356,12 @@ fn is_web_page(headers: &HeaderMap) -> bool {
     html && !headers.contains_key("x-amz-request-id")
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the shell that knows the time for the signatures")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
-
-fn seconds(time: SystemTime) -> i64 {
+pub(super) fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn shift(time: SystemTime, seconds: i64) -> SystemTime {
+pub(super) fn shift(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
     shifted.unwrap_or(time)
@@ -376,11 +398,14 @@ pub(crate) mod tests {
             attribution: Attribution::None,
             default_domain: "".into(),
             endpoint,
+            flavor: Default::default(),
+            request_payer: false,
             ca_file: None,
             credentials: Credentials::IamUser {
                 access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
                 secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
             },
+            sts: "https://sts.us-east-1.amazonaws.com".parse().unwrap(),
         }
     }
 
@@ -391,7 +416,12 @@ pub(crate) mod tests {
     /// The bucket `acme` at a scripted server.
     pub(crate) fn at(address: SocketAddr) -> S3 {
         let endpoint = endpoint(false, "127.0.0.1", Some(address.port()), true);
-        S3::new(&source(endpoint, "acme"), Client::with_timeouts(None, TIMEOUTS).unwrap())
+        of(&source(endpoint, "acme"))
+    }
+
+    fn of(source: &Source) -> S3 {
+        let client = Client::with_timeouts(None, TIMEOUTS).unwrap();
+        S3::new(source, client.clone(), Provider::new(source, client))
     }
 
     async fn list(s3: &S3) -> Result<(Vec<String>, ListEnd), Fault> {
@@ -407,7 +437,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_bucket_is_a_sub_domain_unless_that_cannot_work() {
-        let client = Client::new(None).unwrap();
         for (endpoint, bucket, base) in [
             (
                 endpoint(true, "s3.us-east-1.amazonaws.com", None, false),
@@ -428,7 +457,7 @@ pub(crate) mod tests {
             (endpoint(false, "127.0.0.1", Some(9000), false), "acme", "http://127.0.0.1:9000/acme"),
             (endpoint(false, "[::1]", Some(9000), false), "acme", "http://[::1]:9000/acme"),
         ] {
-            assert_eq!(&*S3::new(&source(endpoint, bucket), client.clone()).0.base, base);
+            assert_eq!(&*of(&source(endpoint, bucket)).0.base, base);
         }
     }
 
@@ -476,6 +505,25 @@ pub(crate) mod tests {
         assert!(head.starts_with("GET /acme//a//b%20c%2B%25%C3%A4/./.. HTTP/1.1\r\n"), "{head}");
     }
 
+    /// Source: S3 User Guide, "Downloading objects from Requester Pays buckets".
+    #[tokio::test]
+    async fn a_requester_that_pays_says_so_in_every_signed_request() {
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([empty.clone(), Reply::new(200, "", b"x"), empty]).await;
+        let endpoint = endpoint(false, "127.0.0.1", Some(server.address.port()), true);
+        let source = Source { request_payer: true, ..source(endpoint, "acme") };
+        let s3 = of(&source);
+        list(&s3).await.unwrap();
+        s3.get("k", None).await.unwrap();
+        list(&at(server.address)).await.unwrap();
+        let requests = server.requests();
+        for head in &requests[..2] {
+            assert!(head.contains("x-amz-request-payer: requester\r\n"), "{head}");
+            assert!(head.contains(";x-amz-request-payer,"), "signed: {head}");
+        }
+        assert!(!requests[2].contains("request-payer"), "{}", requests[2]);
+    }
+
     #[tokio::test]
     async fn a_wrong_clock_is_corrected_by_the_servers_date_at_once_and_for_good() {
         let skewed = Reply::new(
@@ -504,6 +552,66 @@ pub(crate) mod tests {
         let server = Server::start([skewed.clone(), skewed]).await;
         assert_eq!(list(&at(server.address)).await.unwrap_err().cause, "clock");
         assert!(server.is_through());
+    }
+
+    fn role_keys(id: &str) -> Reply {
+        let keys = format!(r#"{{"AccessKeyId":"{id}","SecretAccessKey":"s","Token":"token-of-{id}"}}"#);
+        Reply::new(200, "", keys.as_bytes())
+    }
+
+    /// The bucket at a scripted server, with the keys of an instance's role from another.
+    fn with_role(s3: &Server, metadata: &Server) -> S3 {
+        let endpoint = endpoint(false, "127.0.0.1", Some(s3.address.port()), true);
+        let metadata = format!("http://{}", metadata.address).parse().unwrap();
+        of(&Source { credentials: Credentials::Ec2Role { metadata }, ..source(endpoint, "acme") })
+    }
+
+    const EXPIRED: &[u8] =
+        b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+
+    #[tokio::test]
+    async fn expired_keys_are_renewed_and_the_request_sent_once_more() {
+        let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));
+        let metadata = Server::start([
+            t.clone(),
+            r.clone(),
+            role_keys("ASIAOLD"),
+            t.clone(),
+            r.clone(),
+            role_keys("ASIANEW"),
+        ])
+        .await;
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([Reply::new(400, "", EXPIRED), empty.clone(), empty]).await;
+        let s3 = with_role(&server, &metadata);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        let requests = server.requests();
+        for (request, id) in requests.iter().zip(["ASIAOLD", "ASIANEW", "ASIANEW"]) {
+            assert!(request.contains(&format!("Credential={id}/")), "{request}");
+            assert!(request.contains(&format!("x-amz-security-token: token-of-{id}\r\n")), "{request}");
+        }
+        assert!(metadata.is_through() && server.is_through());
+    }
+
+    #[tokio::test]
+    async fn keys_that_stay_expired_end_after_one_renewal() {
+        let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));
+        let keys = |id| [t.clone(), r.clone(), role_keys(id)];
+        for (second, requests, words) in
+            [("ASIAOLD", 1, "there is no newer one"), ("ASIANEW", 2, "ExpiredToken")]
+        {
+            let metadata = Server::start([keys("ASIAOLD"), keys(second)].concat()).await;
+            let server = Server::start([Reply::new(400, "", EXPIRED), Reply::new(400, "", EXPIRED)]).await;
+            let fault = list(&with_role(&server, &metadata)).await.unwrap_err();
+            assert_eq!((&fault.class, fault.cause), (&Class::Denied, "expired"), "{fault}");
+            assert!(fault.text.starts_with("source prod: ") && fault.text.contains(words), "{fault}");
+            assert_eq!(server.requests().len(), requests);
+        }
+        // An IAM user's keys are not renewed by anybody but the operator.
+        let server = Server::start([Reply::new(400, "", EXPIRED)]).await;
+        assert_eq!(list(&at(server.address)).await.unwrap_err().cause, "expired");
+        assert_eq!(server.requests().len(), 1);
     }
 
     #[tokio::test]

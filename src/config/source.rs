@@ -1,4 +1,4 @@
-//! `[[source]]` with its credentials and rules.
+//! `[[source]]` with its rules.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,14 +7,15 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::bucket::{bucket_and_folder, is_account, joined, key_prefix};
-use super::endpoint;
+use super::endpoint::{self, Region};
 use super::fault::{Report, quoted};
-use super::files::{ca_file, secret_credential, secret_file};
+use super::files::ca_file;
 use super::load::Env;
 use super::pattern::regex;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::units::{name, start};
-use super::{Action, Attribution, Credentials, Endpoint, Rule, Source, Start};
+use super::{Action, Attribution, Endpoint, Rule, Source, Start};
+use crate::aws::partition::Flavor;
 use crate::limits;
 
 /// How this table is called where a key belongs to it and not to one inside it.
@@ -38,9 +39,22 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let start = table.or("start", day, start);
     let accounts =
         table.list("accounts", usize::MAX, |value, span| account(value).map_err(|text| (span.start, text)));
+    let mut unknown_regions = Vec::new();
     let regions = table.list("regions", usize::MAX, |value, span| {
-        string(value).and_then(endpoint::event_region).map_err(|text| (span.start, text))
+        let (code, known) =
+            string(value).and_then(endpoint::event_region).map_err(|text| (span.start, text))?;
+        if !known {
+            unknown_regions.push(code.clone());
+        }
+        Ok(code)
     });
+    for code in unknown_regions {
+        table.report().warn(format!(
+            "{} regions: {} is not in this version's table of regions; it is collected if the bucket has it",
+            table.place(),
+            quoted(&code)
+        ));
+    }
 
     let unfiltered = table.or("unfiltered", false, flag);
     let report = table.report();
@@ -54,8 +68,8 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let attribution = table.or("attribution", Attribution::ShortName, |value| choice(value, &names));
     let default_domain = table.or("default_domain", "", string);
 
-    table.later("fips");
-    table.later("dualstack");
+    let request_payer =
+        table.or("request_payer", false, |value| choice(value, &[("", false), ("requester", true)]));
     table.later("proxy");
     let ca_file = table.get("ca_file", |value| match string(value)? {
         "" => Ok(None),
@@ -64,16 +78,22 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
 
     let inner = place_of(&table, "credentials");
     if !table.has("credentials") {
-        table.missing("credentials", "[source.credentials] with method, access_key_id and secret_key_file");
+        table.missing("credentials", "[source.credentials] with its method");
     }
     // Asked for before the inner tables are made, so that a key which slipped into them is known to belong here.
     table.value("rule");
     let credentials = table.table("credentials", inner, OWN);
-    let credentials = if table.has("credentials") { self::credentials(credentials, env) } else { None };
+    let code = place.as_ref().map(|place| &*place.region);
+    let fips = place.as_ref().is_some_and(|place| place.flavor.fips);
+    let credentials = match table.has("credentials") {
+        true => super::credentials::credentials(credentials, code, fips, env),
+        false => None,
+    };
     let rules = rules(&mut table);
     table.finish();
 
-    let (region, endpoint) = place?;
+    let Place { region, flavor, endpoint } = place?;
+    let (credentials, sts) = credentials?;
     Some(Source {
         name: name?,
         bucket: bucket?.0.into(),
@@ -89,8 +109,11 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         attribution,
         default_domain: default_domain.into(),
         endpoint,
+        flavor,
+        request_payer,
         ca_file: ca_file.flatten(),
-        credentials: credentials?,
+        credentials,
+        sts,
     })
 }
 
@@ -119,21 +142,41 @@ fn method(value: &DeValue<'_>) -> Read<()> {
     }
 }
 
+struct Place {
+    region: Box<str>,
+    flavor: Flavor,
+    endpoint: Endpoint,
+}
+
 /// Region and endpoint, which depend on each other and on the bucket's name.
-fn place(table: &mut Table<'_>, bucket: Option<&str>) -> Option<(Box<str>, Endpoint)> {
+fn place(table: &mut Table<'_>, bucket: Option<&str>) -> Option<Place> {
     let path_style = table.get("path_style", flag);
+    let asked = Flavor { fips: table.or("fips", false, flag), dualstack: table.or("dualstack", false, flag) };
     let written = table.or("endpoint", "", string);
     let region =
         table.required("region", "the region of the bucket, such as region = \"us-west-2\"", |value| {
             endpoint::region(string(value)?, !written.is_empty())
         });
     let bucket = bucket.unwrap_or("");
+    let flavor = match (written, &region) {
+        ("", Some(Region { flavor: url, .. })) => {
+            Flavor { fips: asked.fips || url.fips, dualstack: asked.dualstack || url.dualstack }
+        }
+        _ => asked,
+    };
     let endpoint = match (written, &region) {
         ("", None) => None,
-        ("", Some(region)) => endpoint::of_region(&region.code, bucket, path_style)
-            .map_err(|text| table.fault("region", text))
+        ("", Some(region)) => endpoint::of_region(&region.code, flavor, bucket, path_style)
+            .map_err(|(key, text)| table.fault(key, text))
             .ok(),
         (url, _) => {
+            for (key, on) in [("fips", asked.fips), ("dualstack", asked.dualstack)] {
+                if on {
+                    let text =
+                        "has no effect beside endpoint, which is used as it stands: remove one of the two";
+                    table.fault(key, text.to_owned());
+                }
+            }
             endpoint::of_url(url, bucket, path_style).map_err(|text| table.fault("endpoint", text)).ok()
         }
     };
@@ -151,7 +194,7 @@ fn place(table: &mut Table<'_>, bucket: Option<&str>) -> Option<(Box<str>, Endpo
             table.place()
         ));
     }
-    Some((region.code, endpoint))
+    Some(Place { region: region.code, flavor, endpoint })
 }
 
 fn account(value: &DeValue<'_>) -> Read<Box<str>> {
@@ -223,75 +266,6 @@ fn field(value: &DeValue<'_>) -> Read<Box<str>> {
             "{} is not a path: write names with dots between, such as \"userIdentity.type\"",
             quoted(text)
         )),
-    }
-}
-
-fn credentials(mut table: Table<'_>, env: Env<'_>) -> Option<Credentials> {
-    let methods =
-        [("iam-user", true), ("ec2-role", false), ("ecs", false), ("profile", false), ("default", false)];
-    let method = table.required("method", "method = \"iam-user\"", |value| choice(value, &methods));
-    if method == Some(false) {
-        // The other keys are those of a method that this version knows nothing of.
-        table.fault("method", "not supported in this version: write \"iam-user\"".to_owned());
-        return None;
-    }
-    table.later("assume_role");
-    table.later("external_id");
-    let access_key_id =
-        table.required("access_key_id", "access_key_id = \"AKIA…\"", |value| access_key_id(string(value)?));
-    if table.value("secret_access_key").is_some() {
-        table.fault(
-            "secret_access_key",
-            "a secret has no place in this file: write it to a file of its own with mode 0600 and name that with \
-             secret_key_file, or pass a systemd credential and name that with secret_key_credential"
-                .to_owned(),
-        );
-    }
-    let secret = secret(&mut table, env);
-    table.finish();
-    Some(Credentials::IamUser { access_key_id: access_key_id?, secret_access_key: secret? })
-}
-
-fn secret(table: &mut Table<'_>, env: Env<'_>) -> Option<super::Secret> {
-    let dir = env("CREDENTIALS_DIRECTORY");
-    let dir = dir.as_deref();
-    let (file, credential) = (table.has("secret_key_file"), table.has("secret_key_credential"));
-    let from_file = table.get("secret_key_file", |value| secret_file(string(value)?, dir));
-    let from_manager = table.get("secret_key_credential", |value| secret_credential(string(value)?, dir));
-    match (file, credential) {
-        (true, true) => {
-            table.fault(
-                "secret_key_credential",
-                "stands beside secret_key_file: write one of the two".to_owned(),
-            );
-            None
-        }
-        (false, false) => {
-            if !table.has("secret_access_key") {
-                table.missing(
-                    "secret_key_file",
-                    "secret_key_file = \"/PATH\" or secret_key_credential = \"NAME\"",
-                );
-            }
-            None
-        }
-        _ => from_file.or(from_manager),
-    }
-}
-
-/// Never repeated in a fault: the secret may stand here by mistake. Source of the length: IAM API, AccessKey;
-/// S3-compatible stores have shorter ones.
-fn access_key_id(text: &str) -> Read<Box<str>> {
-    if text.starts_with("ASIA") && text.len() >= 16 {
-        return Err("belongs to temporary credentials, which end by themselves: use the access key of an IAM user (AKIA…)".to_owned());
-    }
-    let good = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
-    match (3..=128).contains(&text.len()) && text.bytes().all(good) {
-        true => Ok(text.into()),
-        false => {
-            Err("is not an access key id: write the one of the IAM user, such as \"AKIAIOSFODNN7EXAMPLE\""
-                .to_owned())
-        }
     }
 }
 

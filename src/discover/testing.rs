@@ -21,10 +21,13 @@ pub(crate) fn source(name: &str) -> Source {
         attribution: Attribution::None,
         default_domain: "".into(),
         endpoint: Endpoint { tls: false, host: "localhost".into(), port: None, path_style: true },
+        flavor: Default::default(),
+        request_payer: false,
         ca_file: None,
         credentials: Credentials::IamUser {
             access_key_id: "AKIAEXAMPLE".into(),
             secret_access_key: Secret::new("secret".to_owned()),
         },
+        sts: hyper::Uri::from_static("https://sts.us-east-1.amazonaws.com"),
     }
 }

@@ -73,6 +73,15 @@ impl Client {
     /// As [`Client::new`], with other time-outs.
     pub fn with_timeouts(ca_file: Option<&Path>, timeouts: Timeouts) -> io::Result<Client> {
         let (config, no_trust) = tls::config(ca_file)?;
+        Ok(Client::build(config, no_trust, timeouts))
+    }
+
+    /// A client for endpoints on this machine or link: without TLS, and never through a proxy.
+    pub fn plain(timeouts: Timeouts) -> Client {
+        Client::build(tls::trusting_nobody(), Some("this client is for http:// alone".into()), timeouts)
+    }
+
+    fn build(config: rustls::ClientConfig, no_trust: Option<Box<str>>, timeouts: Timeouts) -> Client {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -88,7 +97,7 @@ impl Client {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(limits::HTTP_READ_BYTES)
             .build(connector);
-        Ok(Client { pool, timeouts })
+        Client { pool, timeouts }
     }
 
     /// Sends a request, with an absolute URI, and waits for the answer's head, whatever its status.

@@ -25,14 +25,23 @@ pub(super) fn config(ca_file: Option<&Path>) -> io::Result<(ClientConfig, Option
         Some(error) => error.to_string().into(),
         None => "none were found".into(),
     });
+    Ok((trusting(roots), no_trust))
+}
+
+/// For a client that never uses TLS.
+pub(super) fn trusting_nobody() -> ClientConfig {
+    trusting(RootCertStore::empty())
+}
+
+fn trusting(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
+        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+        .expect("ring has the default versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
-    Ok((config, no_trust))
+    config
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {

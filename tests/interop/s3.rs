@@ -16,6 +16,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::Request;
+use trailspool::aws::credentials::Provider;
 use trailspool::aws::s3::{ListEnd, ListRequest, Listed, S3};
 use trailspool::aws::{Class, Fault};
 use trailspool::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
@@ -78,13 +79,17 @@ impl Server {
             attribution: Attribution::None,
             default_domain: "".into(),
             endpoint: self.endpoint.clone(),
+            flavor: Default::default(),
+            request_payer: false,
             ca_file: None,
             credentials: Credentials::IamUser {
                 access_key_id: self.access_key.clone().into(),
                 secret_access_key: Secret::new(secret_key.into()),
             },
+            sts: http::Uri::from_static("https://sts.us-east-1.amazonaws.com"),
         };
-        S3::new(&source, net::Client::new(None).unwrap())
+        let client = net::Client::new(None).unwrap();
+        S3::new(&source, client.clone(), Provider::new(&source, client))
     }
 
     /// PUT, with a signature of its own: the agent never writes.
