@@ -239,7 +239,8 @@ fn denied(on: &On<'_>) -> (Class, &'static str, String) {
             Class::Denied,
             "list-denied",
             format!(
-                "listing is not allowed: allow s3:ListBucket on bucket {bucket} in the IAM policy and the bucket policy"
+                "listing is not allowed: allow s3:ListBucket on bucket {bucket} in the IAM policy and the bucket policy \
+                 (of a bucket where the requester pays, set request_payer = \"requester\")"
             ),
         ),
         Operation::Get { key } => {

@@ -4,6 +4,7 @@ mod control;
 pub mod credentials;
 pub mod fault;
 pub mod listing;
+pub mod partition;
 pub mod s3;
 mod sigv4;
 pub mod sts;

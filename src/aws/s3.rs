@@ -35,6 +35,7 @@ struct Bucket {
     endpoint: Box<str>,
     scope: Scope,
     provider: Provider,
+    request_payer: bool,
     client: net::Client,
     /// Seconds that the server's clock is ahead of ours.
     clock_ahead: AtomicI64,
@@ -123,6 +124,7 @@ impl S3 {
             endpoint: endpoint.into(),
             scope: Scope::new("s3", &source.region),
             provider,
+            request_payer: source.request_payer,
             client,
             clock_ahead: AtomicI64::new(0),
             plain_listings: AtomicBool::new(false),
@@ -288,6 +290,11 @@ impl Bucket {
         request.headers_mut().extend(headers.clone());
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+        if self.request_payer {
+            request
+                .headers_mut()
+                .insert("x-amz-request-payer", header::HeaderValue::from_static("requester"));
+        }
         self.scope.sign(&mut request, b"", keys, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
@@ -391,6 +398,8 @@ pub(crate) mod tests {
             attribution: Attribution::None,
             default_domain: "".into(),
             endpoint,
+            flavor: Default::default(),
+            request_payer: false,
             ca_file: None,
             credentials: Credentials::IamUser {
                 access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
@@ -494,6 +503,25 @@ pub(crate) mod tests {
         at(server.address).get("/a//b c+%ä/./..", None).await.unwrap();
         let head = &server.requests()[0];
         assert!(head.starts_with("GET /acme//a//b%20c%2B%25%C3%A4/./.. HTTP/1.1\r\n"), "{head}");
+    }
+
+    /// Source: S3 User Guide, "Downloading objects from Requester Pays buckets".
+    #[tokio::test]
+    async fn a_requester_that_pays_says_so_in_every_signed_request() {
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([empty.clone(), Reply::new(200, "", b"x"), empty]).await;
+        let endpoint = endpoint(false, "127.0.0.1", Some(server.address.port()), true);
+        let source = Source { request_payer: true, ..source(endpoint, "acme") };
+        let s3 = of(&source);
+        list(&s3).await.unwrap();
+        s3.get("k", None).await.unwrap();
+        list(&at(server.address)).await.unwrap();
+        let requests = server.requests();
+        for head in &requests[..2] {
+            assert!(head.contains("x-amz-request-payer: requester\r\n"), "{head}");
+            assert!(head.contains(";x-amz-request-payer,"), "signed: {head}");
+        }
+        assert!(!requests[2].contains("request-payer"), "{}", requests[2]);
     }
 
     #[tokio::test]

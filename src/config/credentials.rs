@@ -6,13 +6,14 @@ use std::time::Duration;
 use hyper::Uri;
 use toml::de::DeValue;
 
-use super::endpoint::{base_url, partition, sts_of_region};
+use super::endpoint::{base_url, sts_of_region};
 use super::environment::{container, environment, metadata};
 use super::fault::quoted;
 use super::files::{secret_credential, secret_file};
 use super::load::Env;
 use super::table::{Read, Table, choice, string};
 use super::{Credentials, Role, Secret};
+use crate::aws::partition::Partition;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
@@ -38,10 +39,12 @@ const IAM_USER_KEYS: [&str; 4] =
 const SESSION: Duration = Duration::from_secs(3600);
 const SESSION_NAME: &str = "trailspool";
 
-/// Reads the table; `region` is the source's, where that was understood. `None`: it has faults, and they are noted.
+/// Reads the table; `region` is the source's, where that was understood, and `fips` whether STS has to be a FIPS
+/// endpoint too. `None`: it has faults, and they are noted.
 pub(super) fn credentials(
     mut table: Table<'_>,
     region: Option<&str>,
+    fips: bool,
     env: Env<'_>,
 ) -> Option<(Credentials, Uri)> {
     let right = "method = \"iam-user\" (or \"ec2-role\", \"ecs\", \"profile\", \"default\")";
@@ -63,9 +66,15 @@ pub(super) fn credentials(
     });
     let written = written.flatten();
     let role = role(&mut table, region.filter(|_| written.is_none()));
+    let assumes = matches!(method, Some(Method::Profile | Method::Default));
     let sts = match (written, region) {
         (Some(url), _) => Some(url),
-        (None, Some(region)) => sts_of_region(region).map_err(|text| table.fault("sts_endpoint", text)).ok(),
+        // The other methods ask STS for nothing that collecting needs.
+        (None, Some(region)) => {
+            sts_of_region(region, fips && (assumes || role.as_ref().is_some_and(Option::is_some)))
+                .map_err(|text| table.fault("sts_endpoint", text))
+                .ok()
+        }
         (None, None) => None,
     };
     table.finish();
@@ -188,7 +197,7 @@ fn role_arn(text: &str, region: Option<&str>) -> Read<Box<str>> {
     {
         return Err(wrong());
     }
-    match region.map(|region| (region, partition(region).0)) {
+    match region.map(|region| (region, Partition::of(region).arn())) {
         Some((region, here)) if here != partition_name => Err(format!(
             "is in partition {partition_name}, but the source's region {region} is in {here}: a role works only in \
              its own"

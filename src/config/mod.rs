@@ -31,6 +31,8 @@ use hyper::Uri;
 use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
+use crate::aws::partition::Flavor;
+
 /// A whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -103,6 +105,11 @@ pub struct Source {
     pub default_domain: Box<str>,
     /// Where to send S3 requests.
     pub endpoint: Endpoint,
+    /// Which of AWS's endpoints were asked for, with `fips` and `dualstack` or by a pasted URL; the endpoint of S3
+    /// is chosen by it already.
+    pub flavor: Flavor,
+    /// The requester pays for requests and transfer, not the bucket's owner, and every request says so.
+    pub request_payer: bool,
     /// A file of PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
     /// How requests are signed.

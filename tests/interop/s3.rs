@@ -79,6 +79,8 @@ impl Server {
             attribution: Attribution::None,
             default_domain: "".into(),
             endpoint: self.endpoint.clone(),
+            flavor: Default::default(),
+            request_payer: false,
             ca_file: None,
             credentials: Credentials::IamUser {
                 access_key_id: self.access_key.clone().into(),
