@@ -15,14 +15,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
+use super::control::{USER_AGENT, now};
+use super::credentials::{Keys, Provider};
 use super::fault::{Class, Fault, On, Operation, Warning, not_s3};
 use super::listing::{self, PageError};
 use super::partition::{self, Flavor};
-use super::sigv4::{Signer, encode_path, encode_query};
+use super::sigv4::{Scope, encode_path, encode_query};
 use crate::net::clock::seconds_from;
 use crate::{config, limits, net};
-
-const USER_AGENT: &str = concat!("trailspool/", env!("CARGO_PKG_VERSION"));
 
 /// One bucket, as one source reaches it. A clone shares connections and the learnt clock offset.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ struct Bucket {
     endpoint: config::Endpoint,
     flavor: Flavor,
     target: Mutex<Arc<Target>>,
-    signer: Signer,
+    provider: Provider,
     request_payer: bool,
     client: net::Client,
     /// Seconds that the server's clock is ahead of ours.
@@ -49,8 +49,9 @@ struct Bucket {
 /// Where requests go.
 #[derive(Debug)]
 struct Target {
-    /// What they are signed for.
     region: Box<str>,
+    /// What they are signed for.
+    scope: Scope,
     /// Host and port.
     endpoint: Box<str>,
     /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
@@ -116,7 +117,7 @@ pub struct GetBody {
 impl S3 {
     /// The bucket of a source, reached over `client` (made with the source's `ca_file`). A bucket with dots in
     /// its name has no certificate of its own, and an IP address has no sub-domains: both get path style.
-    pub fn new(source: &config::Source, client: net::Client) -> S3 {
+    pub fn new(source: &config::Source, client: net::Client, provider: Provider) -> S3 {
         let target = Target::new(&source.endpoint, &source.bucket, &source.region);
         S3(Arc::new(Bucket {
             source: source.name.clone(),
@@ -125,7 +126,7 @@ impl S3 {
             endpoint: source.endpoint.clone(),
             flavor: source.flavor,
             target: Mutex::new(Arc::new(target)),
-            signer: Signer::new(&source.credentials),
+            provider,
             request_payer: source.request_payer,
             client,
             clock_ahead: AtomicI64::new(0),
@@ -249,7 +250,12 @@ impl Target {
         } else {
             format!("{scheme}://{bucket}.{endpoint}")
         };
-        Target { region: region.into(), endpoint: endpoint.into(), base: base.into() }
+        Target {
+            region: region.into(),
+            scope: Scope::new("s3", region),
+            endpoint: endpoint.into(),
+            base: base.into(),
+        }
     }
 }
 
@@ -279,7 +285,8 @@ impl Bucket {
     }
 
     /// Sends a GET for what stands behind the bucket's URL. It is sent once more with the server's date if our clock
-    /// turns out wrong, and once more to the bucket's own region if that turns out to be another.
+    /// turns out wrong, once more to the bucket's own region if that turns out to be another, and once more with newer
+    /// keys if these have expired.
     async fn ask(
         &self,
         operation: Operation<'_>,
@@ -287,12 +294,11 @@ impl Bucket {
         headers: &HeaderMap,
     ) -> Result<(Arc<Target>, Response<net::Body>), Fault> {
         let mut target = self.target();
-        let mut ahead = self.clock_ahead.load(Ordering::Relaxed);
-        let (mut corrected, mut followed) = (false, false);
+        let mut keys = self.provider.keys().await?;
+        let (mut corrected, mut followed, mut renewed) = (false, false, false);
         loop {
             let on = self.on(&target, operation);
-            let uri = format!("{}{path}", target.base);
-            let answer = self.send(&on, &uri, headers, ahead).await?;
+            let answer = self.send(&on, &target, path, headers, &keys).await?;
             if !matches!(answer.status().as_u16(), 301 | 307 | 308 | 400 | 403) {
                 if followed {
                     self.settle(&target);
@@ -307,12 +313,20 @@ impl Bucket {
             match &fault.class {
                 Class::ClockSkew(theirs) if !corrected => {
                     corrected = true;
-                    ahead = seconds_from(now(), *theirs);
-                    self.clock_ahead.store(ahead, Ordering::Relaxed);
+                    self.clock_ahead.store(seconds_from(now(), *theirs), Ordering::Relaxed);
                 }
                 Class::WrongRegion(right) if !followed => {
                     followed = true;
                     target = self.in_region(right).ok_or(fault)?;
+                }
+                Class::Denied if fault.cause == "expired" && !renewed => {
+                    renewed = true;
+                    self.provider.expired(&keys);
+                    let newer = self.provider.keys().await?;
+                    if newer == keys {
+                        return Err(fault); // keys that are not renewed: an operator has to
+                    }
+                    keys = newer;
                 }
                 _ => return Err(fault),
             }
@@ -322,16 +336,18 @@ impl Bucket {
     async fn send(
         &self,
         on: &On<'_>,
-        uri: &str,
+        target: &Target,
+        path: &str,
         headers: &HeaderMap,
-        ahead: i64,
+        keys: &Keys,
     ) -> Result<Response<net::Body>, Fault> {
         let unsendable = |why: &dyn std::fmt::Display| {
             let advice = "check `bucket`, `endpoint`, `region` and the credentials";
             Fault::new(Class::Config, "config", format!("{on}: the request cannot be made ({why}): {advice}"))
         };
-        let mut request =
-            Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
+        let mut request = Request::get(format!("{}{path}", target.base))
+            .body(Full::<Bytes>::default())
+            .map_err(|error| unsendable(&error))?;
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = authority.parse().map_err(|error| unsendable(&error))?;
         request.headers_mut().extend(headers.clone());
@@ -342,7 +358,8 @@ impl Bucket {
                 .headers_mut()
                 .insert("x-amz-request-payer", header::HeaderValue::from_static("requester"));
         }
-        self.signer.sign(&mut request, on.region, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
+        let at = shift(now(), self.clock_ahead.load(Ordering::Relaxed));
+        target.scope.sign(&mut request, b"", keys, at).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
 }
@@ -427,12 +444,7 @@ fn is_web_page(headers: &HeaderMap) -> bool {
     html && !headers.contains_key("x-amz-request-id")
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the shell that knows the time for the signatures")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
-
-fn shift(time: SystemTime, seconds: i64) -> SystemTime {
+pub(super) fn shift(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
     shifted.unwrap_or(time)
@@ -477,6 +489,7 @@ pub(crate) mod tests {
                 access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
                 secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
             },
+            sts: "https://sts.us-east-1.amazonaws.com".parse().unwrap(),
         }
     }
 
@@ -491,7 +504,12 @@ pub(crate) mod tests {
     /// The bucket `acme` at a scripted server.
     pub(crate) fn at(address: SocketAddr) -> S3 {
         let endpoint = endpoint(false, "127.0.0.1", Some(address.port()), true);
-        S3::new(&source(endpoint, "acme"), client())
+        of(&source(endpoint, "acme"))
+    }
+
+    fn of(source: &Source) -> S3 {
+        let client = client();
+        S3::new(source, client.clone(), Provider::new(source, client))
     }
 
     async fn list(s3: &S3) -> Result<(Vec<String>, ListEnd), Fault> {
@@ -507,7 +525,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_bucket_is_a_sub_domain_unless_that_cannot_work() {
-        let client = client();
         for (endpoint, bucket, base) in [
             (
                 endpoint(true, "s3.us-east-1.amazonaws.com", None, false),
@@ -528,7 +545,7 @@ pub(crate) mod tests {
             (endpoint(false, "127.0.0.1", Some(9000), false), "acme", "http://127.0.0.1:9000/acme"),
             (endpoint(false, "[::1]", Some(9000), false), "acme", "http://[::1]:9000/acme"),
         ] {
-            assert_eq!(&*S3::new(&source(endpoint, bucket), client.clone()).0.target().base, base);
+            assert_eq!(&*of(&source(endpoint, bucket)).0.target().base, base);
         }
     }
 
@@ -583,7 +600,7 @@ pub(crate) mod tests {
         let server = Server::start([empty.clone(), Reply::new(200, "", b"x"), empty]).await;
         let endpoint = endpoint(false, "127.0.0.1", Some(server.address.port()), true);
         let source = Source { request_payer: true, ..source(endpoint, "acme") };
-        let s3 = S3::new(&source, client());
+        let s3 = of(&source);
         list(&s3).await.unwrap();
         s3.get("k", None).await.unwrap();
         list(&at(server.address)).await.unwrap();
@@ -630,7 +647,8 @@ pub(crate) mod tests {
         let endpoint = endpoint(false, "s3.us-east-1.amazonaws.com", None, false);
         let proxy = Proxy::new(format!("http://{proxy}").parse().unwrap(), None).unwrap();
         let options = Options { timeouts: TIMEOUTS, proxies: Proxies::all(proxy), ..Default::default() };
-        S3::new(&source(endpoint, "acme"), Client::new(options).unwrap())
+        let (source, client) = (source(endpoint, "acme"), Client::new(options).unwrap());
+        S3::new(&source, client.clone(), Provider::new(&source, client))
     }
 
     /// Graylog2/graylog-plugin-aws#3, durch/rust-s3#18: a 301 was not understood.
@@ -711,6 +729,66 @@ pub(crate) mod tests {
         assert!(text.contains("6 minutes behind") && text.contains("NTP"), "{text}");
         list(&s3).await.unwrap();
         assert_eq!(s3.warnings(), [], "somebody set it right");
+    }
+
+    fn role_keys(id: &str) -> Reply {
+        let keys = format!(r#"{{"AccessKeyId":"{id}","SecretAccessKey":"s","Token":"token-of-{id}"}}"#);
+        Reply::new(200, "", keys.as_bytes())
+    }
+
+    /// The bucket at a scripted server, with the keys of an instance's role from another.
+    fn with_role(s3: &Server, metadata: &Server) -> S3 {
+        let endpoint = endpoint(false, "127.0.0.1", Some(s3.address.port()), true);
+        let metadata = format!("http://{}", metadata.address).parse().unwrap();
+        of(&Source { credentials: Credentials::Ec2Role { metadata }, ..source(endpoint, "acme") })
+    }
+
+    const EXPIRED: &[u8] =
+        b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+
+    #[tokio::test]
+    async fn expired_keys_are_renewed_and_the_request_sent_once_more() {
+        let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));
+        let metadata = Server::start([
+            t.clone(),
+            r.clone(),
+            role_keys("ASIAOLD"),
+            t.clone(),
+            r.clone(),
+            role_keys("ASIANEW"),
+        ])
+        .await;
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([Reply::new(400, "", EXPIRED), empty.clone(), empty]).await;
+        let s3 = with_role(&server, &metadata);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        let requests = server.requests();
+        for (request, id) in requests.iter().zip(["ASIAOLD", "ASIANEW", "ASIANEW"]) {
+            assert!(request.contains(&format!("Credential={id}/")), "{request}");
+            assert!(request.contains(&format!("x-amz-security-token: token-of-{id}\r\n")), "{request}");
+        }
+        assert!(metadata.is_through() && server.is_through());
+    }
+
+    #[tokio::test]
+    async fn keys_that_stay_expired_end_after_one_renewal() {
+        let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));
+        let keys = |id| [t.clone(), r.clone(), role_keys(id)];
+        for (second, requests, words) in
+            [("ASIAOLD", 1, "there is no newer one"), ("ASIANEW", 2, "ExpiredToken")]
+        {
+            let metadata = Server::start([keys("ASIAOLD"), keys(second)].concat()).await;
+            let server = Server::start([Reply::new(400, "", EXPIRED), Reply::new(400, "", EXPIRED)]).await;
+            let fault = list(&with_role(&server, &metadata)).await.unwrap_err();
+            assert_eq!((&fault.class, fault.cause), (&Class::Denied, "expired"), "{fault}");
+            assert!(fault.text.contains(words), "{fault}");
+            assert_eq!(server.requests().len(), requests);
+        }
+        // An IAM user's keys are not renewed by anybody but the operator.
+        let server = Server::start([Reply::new(400, "", EXPIRED)]).await;
+        assert_eq!(list(&at(server.address)).await.unwrap_err().cause, "expired");
+        assert_eq!(server.requests().len(), 1);
     }
 
     #[tokio::test]

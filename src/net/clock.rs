@@ -58,10 +58,13 @@ fn in_words(ahead: i64) -> String {
     format!("this machine's clock is {by} {direction} the server's")
 }
 
-/// Seconds from one time to another, negative when that is earlier.
+/// Whole seconds of one time less those of another: a signature's time has no fractions.
 pub(crate) fn seconds_from(from: SystemTime, to: SystemTime) -> i64 {
-    let seconds = |by: Duration| i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
-    to.duration_since(from).map_or_else(|error| -seconds(error.duration()), seconds)
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    };
+    seconds(to) - seconds(from)
 }
 
 #[cfg(test)]

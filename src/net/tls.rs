@@ -32,22 +32,27 @@ pub(super) fn config(ca_file: Option<&Path>) -> io::Result<(ClientConfig, Option
         Some(error) => error.to_string().into(),
         None => "none were found".into(),
     });
+    Ok((trusting(roots), no_trust))
+}
+
+/// For a client that never uses TLS.
+pub(super) fn trusting_nobody() -> ClientConfig {
+    trusting(RootCertStore::empty())
+}
+
+fn trusting(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let builder = match no_trust {
-        Some(_) => builder.with_root_certificates(roots), // trusts nobody
-        None => {
-            let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(io::Error::other)?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier(webpki)))
-        }
+        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+        .expect("ring has the default versions");
+    let roots = Arc::new(roots);
+    let builder = match WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider).build() {
+        Ok(webpki) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier(webpki))),
+        Err(_) => builder.with_root_certificates(roots), // there are none: this trusts nobody
     };
     let mut config = builder.with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
-    Ok((config, no_trust))
+    config
 }
 
 /// webpki's verifier.
