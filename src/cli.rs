@@ -9,6 +9,7 @@ use std::time::Duration;
 use lexopt::prelude::*;
 
 use crate::config::{self, Config};
+use crate::doctor;
 use crate::error::Exit;
 
 /// The configuration that is read unless `--config` names another.
@@ -21,11 +22,16 @@ Usage: trailspool COMMAND [OPTIONS]
 
 Commands:
   run        collect and forward until stopped
+  check      find what is wrong with the configuration, the network, AWS and the outputs, and say the fix
 
 Options of run:
   --config FILE       the configuration [/etc/trailspool/trailspool.toml]
   --once              one discovery pass, forward everything, then end
   --timeout SECONDS   with --once: end with code 75 when that takes longer
+
+Options of check:
+  --config FILE       the configuration [/etc/trailspool/trailspool.toml]
+  --json              findings as JSON
 
 Options:
   -h, --help          show this help
@@ -54,6 +60,7 @@ enum Command {
     Help,
     Version,
     Run { config: PathBuf, once: bool, timeout: Option<Duration> },
+    Check { config: PathBuf, json: bool },
 }
 
 /// Does what the arguments (without the program's name) ask for. `run` is the service.
@@ -68,6 +75,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
                 Exit::Config.into()
             }
         },
+        Ok(Command::Check { config, json }) => doctor::main(&config, json),
         Err(text) => {
             complain(&format!("trailspool: {}\nTry 'trailspool --help'.\n", escaped(&text)));
             Exit::Usage.into()
@@ -79,12 +87,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = lexopt::Parser::from_args(args);
     let command = match parser.next().map_err(text)? {
-        None => return Err("a command is missing; commands: run".to_owned()),
+        None => return Err("a command is missing; commands: run, check".to_owned()),
         Some(Short('h') | Long("help")) => Command::Help,
         Some(Short('V') | Long("version")) => Command::Version,
         Some(Value(word)) => match word.to_str() {
             Some("run") => return run(parser),
-            _ => return Err(format!("unknown command '{}'; commands: run", word.to_string_lossy())),
+            Some("check") => return check(parser),
+            _ => return Err(format!("unknown command '{}'; commands: run, check", word.to_string_lossy())),
         },
         Some(other) => return Err(other.unexpected().to_string()),
     };
@@ -107,6 +116,20 @@ fn run(mut parser: lexopt::Parser) -> Result<Command, String> {
         true => Err("--timeout goes with --once".to_owned()),
         false => Ok(Command::Run { config, once, timeout }),
     }
+}
+
+fn check(mut parser: lexopt::Parser) -> Result<Command, String> {
+    let mut config = PathBuf::from(CONFIG_PATH);
+    let mut json = false;
+    while let Some(arg) = parser.next().map_err(text)? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("config") => config = parser.value().map_err(text)?.into(),
+            Long("json") => json = true,
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(Command::Check { config, json })
 }
 
 fn seconds(value: &std::ffi::OsStr) -> Result<Duration, String> {
@@ -150,6 +173,9 @@ mod tests {
         assert_eq!(words("run"), run(CONFIG_PATH, false, None));
         assert_eq!(words("run --config a.toml"), run("a.toml", false, None));
         assert_eq!(words("run --once --timeout=90 --config=b"), run("b", true, Some(90)));
+        let check = |config: &str, json| Ok(Command::Check { config: config.into(), json });
+        assert_eq!(words("check"), check(CONFIG_PATH, false));
+        assert_eq!(words("check --json --config a.toml"), check("a.toml", true));
         assert_eq!(words("--help"), Ok(Command::Help));
         assert_eq!(words("run -h"), Ok(Command::Help));
         assert_eq!(words("-V"), Ok(Command::Version));
@@ -159,7 +185,9 @@ mod tests {
     fn a_wrong_command_line_says_what_is_wrong() {
         for (line, part) in [
             ("", "a command is missing"),
-            ("check", "unknown command 'check'; commands: run"),
+            ("collect", "unknown command 'collect'; commands: run, check"),
+            ("check --once", "--once"),
+            ("check extra", "extra"),
             ("--once", "'--once'"),
             ("run extra", "extra"),
             ("run --config", "--config"),

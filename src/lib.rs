@@ -13,7 +13,7 @@
 //!
 //! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
 //! `select`, `spool::frame`, `deliver::batch`, `deliver::format`, `aws::listing`, `aws::fault`,
-//! `net::backoff`) take bytes, events and `now`, and return values or actions: they do no I/O and read
+//! `net::backoff`, `doctor::finding`, `doctor::report`, `doctor::advice`) take bytes, events and `now`, and return values or actions: they do no I/O and read
 //! no clock. The shells around them do what they decide. `tests/boundary.rs` holds that line.
 
 pub mod decode;
@@ -30,6 +30,7 @@ pub mod net;
 
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod limits;
 pub mod record;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::fault::{Class, Fault, On, Operation, not_s3};
@@ -139,7 +139,8 @@ impl S3 {
         let on = self.0.on(Operation::List { prefix: request.prefix });
         loop {
             let asked = !self.0.plain_listings.load(Ordering::Relaxed);
-            let answer = self.0.ask(&on, &self.0.list_uri(request, asked), &HeaderMap::new()).await?;
+            let answer =
+                self.0.ask(&on, Method::GET, &self.0.list_uri(request, asked), &HeaderMap::new()).await?;
             let (head, body) = answer.into_parts();
             if head.status != StatusCode::OK {
                 return Err(error_answer(&on, &head, body).await);
@@ -174,7 +175,8 @@ impl S3 {
                 .insert(header::RANGE, format!("bytes={offset}-").parse().map_err(|_| cannot_resume(&on))?);
             headers.insert(header::IF_MATCH, etag.parse().map_err(|_| cannot_resume(&on))?);
         }
-        let answer = self.0.ask(&on, &format!("{}/{}", self.0.base, encode_path(key)), &headers).await?;
+        let uri = format!("{}/{}", self.0.base, encode_path(key));
+        let answer = self.0.ask(&on, Method::GET, &uri, &headers).await?;
         let (head, body) = answer.into_parts();
         match (head.status, resume) {
             (StatusCode::OK, None) if is_web_page(&head.headers) => Err(not_s3(&on, head.status)),
@@ -192,6 +194,25 @@ impl S3 {
             (StatusCode::OK, Some(_)) => Err(cannot_resume(&on)),
             _ => Err(error_answer(&on, &head, body).await),
         }
+    }
+
+    /// Asks for an object's head. A HEAD's answer has no body: a refusal is its status alone.
+    ///
+    /// # Errors
+    /// As [`S3::get`].
+    pub async fn head(&self, key: &str) -> Result<HeaderMap, Fault> {
+        let on = self.0.on(Operation::Get { key });
+        let uri = format!("{}/{}", self.0.base, encode_path(key));
+        let (head, body) = self.0.ask(&on, Method::HEAD, &uri, &HeaderMap::new()).await?.into_parts();
+        match head.status {
+            StatusCode::OK => Ok(head.headers),
+            _ => Err(error_answer(&on, &head, body).await),
+        }
+    }
+
+    /// Scheme and authority of the requests, and with path style the bucket: `https://acme.s3.us-west-2.amazonaws.com`.
+    pub fn base_url(&self) -> &str {
+        &self.0.base
     }
 
     /// For a fault in the body that [`S3::get`] began to read.
@@ -235,10 +256,16 @@ impl Bucket {
         uri
     }
 
-    /// Sends a GET, once more with the server's date if our clock turns out wrong.
-    async fn ask(&self, on: &On<'_>, uri: &str, headers: &HeaderMap) -> Result<Response<net::Body>, Fault> {
+    /// Sends a request without a body, once more with the server's date if our clock turns out wrong.
+    async fn ask(
+        &self,
+        on: &On<'_>,
+        method: Method,
+        uri: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<net::Body>, Fault> {
         let ahead = self.clock_ahead.load(Ordering::Relaxed);
-        let answer = self.send(on, uri, headers, ahead).await?;
+        let answer = self.send(on, &method, uri, headers, ahead).await?;
         if answer.status() != StatusCode::FORBIDDEN {
             return Ok(answer);
         }
@@ -247,12 +274,13 @@ impl Bucket {
         let Class::ClockSkew(theirs) = fault.class else { return Err(fault) };
         let ahead = seconds(theirs) - seconds(now());
         self.clock_ahead.store(ahead, Ordering::Relaxed);
-        self.send(on, uri, headers, ahead).await
+        self.send(on, &method, uri, headers, ahead).await
     }
 
     async fn send(
         &self,
         on: &On<'_>,
+        method: &Method,
         uri: &str,
         headers: &HeaderMap,
         ahead: i64,
@@ -263,6 +291,7 @@ impl Bucket {
         };
         let mut request =
             Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
+        request.method_mut().clone_from(method);
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = authority.parse().map_err(|error| unsendable(&error))?;
         request.headers_mut().extend(headers.clone());

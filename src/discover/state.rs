@@ -254,7 +254,7 @@ mod tests {
         let date = Date::from_calendar_date(2026, time::Month::November, 23).unwrap();
         let bytes = encode(&Progress::first(Start::Date(date), 0x0403_0201, moment(1).unwrap()));
         assert_eq!(&bytes[..16], b"tspsrc\0\x01\x02\0\0\0\x01\x02\x03\x04");
-        assert_eq!(i64::from_le_bytes(bytes[16..24].try_into().unwrap()), date.to_julian_day().into());
+        assert_eq!(i64::from_le_bytes(bytes[16..24].try_into().unwrap()), i64::from(date.to_julian_day()));
         assert_eq!(i64::from_le_bytes(bytes[24..32].try_into().unwrap()), 1_795_392_000);
         assert_eq!(&bytes[40..48], i64::MIN.to_le_bytes());
         assert_eq!(&bytes[52..56], date.to_julian_day().to_le_bytes());

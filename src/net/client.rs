@@ -57,6 +57,7 @@ impl Default for Timeouts {
 #[derive(Debug, Clone)]
 pub struct Client {
     pool: Pool<Connector, Full<Bytes>>,
+    connector: Connector,
     timeouts: Timeouts,
 }
 
@@ -87,8 +88,16 @@ impl Client {
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(limits::HTTP_READ_BYTES)
-            .build(connector);
-        Ok(Client { pool, timeouts })
+            .build(connector.clone());
+        Ok(Client { pool, connector, timeouts })
+    }
+
+    /// Connects as a request to this URI would, TLS included, and sends nothing.
+    ///
+    /// # Errors
+    /// The [`Kind`]s of a connection that cannot be made.
+    pub async fn connect(&self, to: Uri) -> Result<(), Error> {
+        self.connector.clone().call(to).await.map(drop)
     }
 
     /// Sends a request, with an absolute URI, and waits for the answer's head, whatever its status.

@@ -1,0 +1,362 @@
+//! One source from the name of its server to the records of its newest object.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri, header};
+use http_body_util::Full;
+use tokio::time::timeout;
+
+use super::super::advice::{self, About};
+use super::super::finding::{Blocked, Finding, Kind, Notes, Part, Section};
+use super::bucket::Bucket;
+use super::{PART, TIME_IS_UP, TIMEOUTS, network, newest};
+use crate::aws::s3::S3;
+use crate::aws::{Class, Fault};
+use crate::config;
+use crate::decode::{Broken, Decoder, Failure, Sink};
+use crate::discover::key::{self, LogKey};
+use crate::net::{self, Client};
+
+/// In the order of the report. A queue's attributes and permission belong behind `decode` once sources can have one.
+const PROBES: [&str; 13] = [
+    "dns",
+    "tcp",
+    "tls",
+    "answer",
+    "clock",
+    "credentials",
+    "list",
+    "region",
+    "objects",
+    "key-prefix",
+    "newest",
+    "get",
+    "decode",
+];
+/// Bytes of a region's name in an answer.
+const REGION_BYTES: usize = 32;
+/// Characters that are shown of a server's own name.
+const SERVER_CHARACTERS: usize = 40;
+/// A clock that is further off is worth a warning.
+const SKEW: Duration = Duration::from_secs(60);
+/// S3 refuses signatures that are further off. Source: S3 API Reference, `RequestTimeTooSkewed`.
+const SKEW_REFUSED: Duration = Duration::from_secs(15 * 60);
+
+/// Probes a source.
+pub(in crate::doctor) async fn source(source: config::Source, spool: Option<config::Spool>) -> Section {
+    let part = Part::Source(source.name.clone());
+    let notes = Notes::default();
+    let because = match timeout(PART, probe(source, spool, &notes)).await {
+        Ok(Ok(())) => String::new(),
+        Ok(Err(Blocked(because))) => because,
+        Err(_) => TIME_IS_UP.to_owned(),
+    };
+    notes.finish(part, &PROBES, &because)
+}
+
+async fn probe(
+    mut source: config::Source,
+    spool: Option<config::Spool>,
+    notes: &Notes,
+) -> Result<(), Blocked> {
+    let client = match Client::with_timeouts(source.ca_file.as_deref(), TIMEOUTS) {
+        Ok(client) => client,
+        Err(error) => {
+            let finding = Finding::fail(
+                "tls",
+                Kind::Config,
+                "there is nobody to trust",
+                error.to_string(),
+                "correct `ca_file`",
+            );
+            return Err(notes.block(finding, "there is no client without trust"));
+        }
+    };
+    let mut s3 = S3::new(&source, client.clone());
+    let Ok(base) = format!("{}/", s3.base_url()).parse::<Uri>() else {
+        let finding = Finding::fail(
+            "dns",
+            Kind::Config,
+            format!("{} is no address of a server", s3.base_url()),
+            "",
+            "check `endpoint` and `bucket`",
+        );
+        return Err(notes.block(finding, "there is no address"));
+    };
+    network::reach(&client, &base, "`region` and `endpoint`", notes).await?;
+    let answer = answer(&client, &base, notes).await?;
+    let ahead = clock(&answer, notes);
+
+    // A wrong region is told once, and the rest is tested in the right one.
+    let named = answer.get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
+    let named = named.filter(|name| name.len() <= REGION_BYTES && key::is_region(name));
+    if let Some(right) = named.filter(|right| **right != *source.region) {
+        notes.add(wrong_region(&source, right, &format!("the server says so: x-amz-bucket-region: {right}")));
+        source = moved(source, right);
+        s3 = S3::new(&source, client.clone());
+    }
+    let mut listed = Bucket::new(&s3).folders(&logs_of(&source.prefix)).await;
+    if let Err(Fault { class: Class::WrongRegion(right), said, .. }) = &listed
+        && !notes.has("region")
+    {
+        notes.add(wrong_region(&source, right, said));
+        source = moved(source, right);
+        s3 = S3::new(&source, client.clone());
+        listed = Bucket::new(&s3).folders(&logs_of(&source.prefix)).await;
+    }
+    let top = match listed {
+        Ok(top) => top,
+        Err(fault) => return Err(list_failed(&source, &s3, &fault, notes)),
+    };
+    notes.add(accepted(&source));
+    let bucket = &source.bucket;
+    notes.add(Finding::ok("list", format!("bucket {bucket} may be listed")));
+    if !notes.has("region") {
+        notes.add(Finding::ok("region", format!("bucket {bucket} is in {}", source.region)));
+    }
+
+    let found = Bucket::new(&s3).survey(&source, top, notes).await?;
+    let newest = newest::probe(&Bucket::new(&s3), &source, &found, now() + ahead, notes).await?;
+    read(&source, &s3, &newest, spool, notes).await
+}
+
+fn logs_of(prefix: &str) -> String {
+    format!("{prefix}AWSLogs/")
+}
+
+/// Asks for the bucket without a signature: whatever the status is, the answer has the server's date, and S3's names
+/// the bucket's region even to strangers. Source: S3 API Reference, "HeadBucket".
+async fn answer(client: &Client, base: &Uri, notes: &Notes) -> Result<HeaderMap, Blocked> {
+    let mut request = Request::new(Full::<Bytes>::default());
+    *request.method_mut() = Method::HEAD;
+    request.uri_mut().clone_from(base);
+    let host = base.host().unwrap_or_default();
+    match client.request(request).await {
+        Ok(answer) => {
+            let server = answer.headers().get(header::SERVER).and_then(|value| value.to_str().ok());
+            let server = server.map_or_else(String::new, |name| {
+                format!(" ({})", name.chars().take(SERVER_CHARACTERS).collect::<String>())
+            });
+            notes.add(Finding::ok("answer", format!("{host}{server} answers requests")));
+            Ok(answer.into_parts().0.headers)
+        }
+        Err(error) => {
+            let (kind, fix) = match error.kind() {
+                net::Kind::NotHttp => {
+                    (Kind::Config, "check `endpoint`: the scheme and the port must be those of an S3 server")
+                }
+                _ => (
+                    Kind::Unavailable,
+                    "run the check again; if it stays so, see whether a firewall or a proxy lets connections through but no \
+                     requests",
+                ),
+            };
+            let finding =
+                Finding::fail("answer", kind, format!("{host} does not answer"), error.to_string(), fix);
+            Err(notes.block(finding, format!("{host} does not answer")))
+        }
+    }
+}
+
+/// How much the server's clock is ahead of this machine's.
+fn clock(answer: &HeaderMap, notes: &Notes) -> time::Duration {
+    let date = answer.get(header::DATE).and_then(|value| value.to_str().ok());
+    let Some(theirs) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
+        notes.add(Finding::not_tested("clock", "the server's answer has no date"));
+        return time::Duration::ZERO;
+    };
+    let ahead = time::OffsetDateTime::from(theirs) - now();
+    notes.add(skew(ahead));
+    ahead
+}
+
+fn skew(ahead: time::Duration) -> Finding {
+    let seconds = ahead.whole_seconds();
+    let apart = ahead.unsigned_abs();
+    let what = match seconds {
+        ..0 => format!("this machine's clock is {} s ahead of the server's", seconds.unsigned_abs()),
+        0 => "this machine's clock is the server's to the second".to_owned(),
+        1.. => format!("this machine's clock is {seconds} s behind the server's"),
+    };
+    if apart < SKEW {
+        return Finding::ok("clock", what);
+    }
+    let why = match apart < SKEW_REFUSED {
+        true => "S3 tolerates 15 minutes; certificates and the time stamps of other logs do not",
+        false => {
+            "S3 refuses such signatures; the agent signs with the server's time instead, but certificates may be \
+             refused for it"
+        }
+    };
+    Finding::warn(
+        "clock",
+        what,
+        why,
+        "set the clock: `timedatectl set-ntp true`, and see whether NTP gets out",
+    )
+}
+
+fn wrong_region(source: &config::Source, right: &str, said: &str) -> Finding {
+    Finding::fail(
+        "region",
+        Kind::Config,
+        format!("bucket {} is in region {right}, not in {}", source.bucket, source.region),
+        said,
+        format!("set `region = \"{right}\"` in [[source]] {}", source.name),
+    )
+}
+
+/// The source as it would be with the right region.
+fn moved(source: config::Source, right: &str) -> config::Source {
+    let labels = source.endpoint.host.split('.');
+    let host = labels.map(|label| if label == &*source.region { right } else { label }).collect::<Vec<_>>();
+    let endpoint = config::Endpoint { host: host.join(".").into(), ..source.endpoint };
+    config::Source { region: right.into(), endpoint, ..source }
+}
+
+fn accepted(source: &config::Source) -> Finding {
+    let config::Credentials::IamUser { access_key_id, .. } = &source.credentials;
+    Finding::ok("credentials", format!("access key {access_key_id} is accepted"))
+}
+
+fn list_failed(source: &config::Source, s3: &S3, fault: &Fault, notes: &Notes) -> Blocked {
+    let about = about(source, s3, None);
+    let doing = format!("listing bucket {}", source.bucket);
+    if advice::is_of_credentials(fault.cause) {
+        return notes.block(
+            advice::of_fault("credentials", fault, &doing, &about),
+            "the credentials are not accepted",
+        );
+    }
+    // S3 looks at the signature before it looks at permissions.
+    if fault.cause == "list-denied" {
+        notes.add(accepted(source));
+        if !notes.has("region") {
+            notes.add(Finding::ok("region", format!("bucket {} is in {}", source.bucket, source.region)));
+        }
+    }
+    let probe = if fault.cause == "wrong-region" && !notes.has("region") { "region" } else { "list" };
+    notes.block(advice::of_fault(probe, fault, &doing, &about), "the bucket cannot be listed")
+}
+
+fn about<'a>(source: &'a config::Source, s3: &'a S3, kms_key: Option<&'a str>) -> About<'a> {
+    let config::Source { bucket, region, prefix, .. } = source;
+    let endpoint = s3.base_url().split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or("");
+    About { bucket, region, prefix, endpoint, kms_key }
+}
+
+/// Reads the newest object and decodes it.
+async fn read(
+    source: &config::Source,
+    s3: &S3,
+    key: &LogKey,
+    spool: Option<config::Spool>,
+    notes: &Notes,
+) -> Result<(), Blocked> {
+    let key = key.as_str();
+    let mut answer = match s3.get(key, None).await {
+        Ok(answer) => answer,
+        Err(fault) => return Err(get_failed(source, s3, key, fault, notes).await),
+    };
+    let Some(spool) = spool else { return Err(Blocked("[spool] has faults".to_owned())) };
+    let mut decoder = Decoder::new(spool.max_record_bytes, spool.max_object_bytes);
+    let mut records = Records::default();
+    decoder.start();
+    let (mut read, mut result) = (0, Ok(()));
+    loop {
+        match answer.body.chunk().await {
+            Ok(Some(bytes)) => {
+                read += bytes.len();
+                result = result.and_then(|()| decoder.feed(&bytes, &mut records));
+            }
+            Ok(None) => break,
+            Err(error) => {
+                let fault = s3.body_fault(key, &error);
+                return Err(get_failed(source, s3, key, fault, notes).await);
+            }
+        }
+    }
+    notes.add(Finding::ok("get", format!("{key} is read: {read} bytes")));
+    let decoded = result.and_then(|()| decoder.finish(&mut records).map(|_| ()));
+    notes.add(match decoded {
+        Ok(()) if records.broken == 0 => Finding::ok("decode", format!("it holds {} records", records.whole)),
+        Ok(()) => Finding::warn(
+            "decode",
+            format!("it holds {} records and {} that cannot be used", records.whole, records.broken),
+            "records that are no JSON objects, or are too long or too deep, are set aside",
+            "look at the object; the rest is collected",
+        ),
+        Err(Failure::Object(error)) => Finding::warn(
+            "decode",
+            format!("{key} cannot be decoded"),
+            error.to_string(),
+            "look at the object: it would be set aside with its bytes; others may be whole",
+        ),
+        Err(Failure::Sink(never)) => match never {},
+    });
+    Ok(())
+}
+
+async fn get_failed(source: &config::Source, s3: &S3, key: &str, fault: Fault, notes: &Notes) -> Blocked {
+    let doing = format!("reading {key:?}");
+    // wazuh/wazuh#13885: without kms:Decrypt S3 may say AccessDenied and no more. The head of an object takes no KMS
+    // permission, and tells how it is encrypted.
+    let head = match fault.cause {
+        "denied" | "kms-denied" => s3.head(key).await.ok(),
+        _ => None,
+    };
+    let text = |name| head.as_ref()?.get(name)?.to_str().ok();
+    let kms = text("x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"));
+    let about = about(source, s3, text("x-amz-server-side-encryption-aws-kms-key-id"));
+    let fault = if kms { Fault { cause: "kms-denied", ..fault } } else { fault };
+    notes.block(advice::of_fault("get", &fault, &doing, &about), "the newest object cannot be read")
+}
+
+/// Counts.
+#[derive(Default)]
+struct Records {
+    whole: u64,
+    broken: u64,
+}
+
+impl Sink for Records {
+    type Error = std::convert::Infallible;
+
+    fn record(&mut self, _: u32, _: &[u8]) -> Result<(), Self::Error> {
+        self.whole += 1;
+        Ok(())
+    }
+
+    fn broken(&mut self, _: u32, _: Broken, _: &[u8], last: bool) -> Result<(), Self::Error> {
+        self.broken += u64::from(last);
+        Ok(())
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the doctor compares this machine's clock with the server's")]
+fn now() -> time::OffsetDateTime {
+    SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_a_warning_that_says_which_way() {
+        for (seconds, level, words) in [
+            (0, Level::Ok, "to the second"),
+            (59, Level::Ok, "59 s behind"),
+            (-59, Level::Ok, "59 s ahead"),
+            (60, Level::Warn, "60 s behind"),
+            (-7200, Level::Warn, "7200 s ahead"),
+            (i64::MIN, Level::Warn, "ahead"),
+        ] {
+            let finding = skew(time::Duration::seconds(seconds));
+            assert_eq!(finding.level, level, "{seconds}");
+            assert!(finding.what.contains(words), "{finding:?}");
+        }
+    }
+}
