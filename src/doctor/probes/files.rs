@@ -63,9 +63,10 @@ pub(super) struct Room {
 }
 
 /// Source: statvfs(3).
+#[allow(clippy::useless_conversion, reason = "these numbers have 32 bits on 32-bit ARM")]
 pub(super) fn room(folder: &Path) -> io::Result<Room> {
     let stat = statvfs(folder)?;
-    let bytes = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
+    let bytes = u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()));
     let files = (stat.files() > 0).then(|| u64::from(stat.files_available()));
     Ok(Room { bytes, files })
 }
