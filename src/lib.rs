@@ -12,16 +12,57 @@
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
-//! `select`, `spool::frame`, `deliver::batch`, `deliver::format`, `aws::listing`, `aws::fault`,
-//! `net::backoff`, `doctor::finding`, `doctor::report`, `doctor::advice`) take bytes, events and `now`, and return values or actions: they do no I/O and read
-//! no clock. The shells around them do what they decide. `tests/boundary.rs` holds that line.
+//! `select`, `spool::frame`, `deliver::batch`, `deliver::format`, `aws::fault`, `net::backoff`,
+//! `doctor::finding`, `doctor::report`, `doctor::advice`) take bytes, events and `now`, and return values or
+//! actions: they do no I/O and read no clock. The shells around them do what they decide. `tests/boundary.rs`
+//! holds that line.
+//!
+//! # Invariants
+//!
+//! Each with the tests that would break.
+//!
+//! 1. **Nothing selected is lost**: every kept record reaches every output at least once, whatever crashes.
+//!    `test:a_hundred_kills_lose_nothing_and_invent_nothing`,
+//!    `test:histories_with_power_cuts_and_errors_agree_with_a_list`
+//! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
+//!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,
+//!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger)
+//! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry before the fsync that covers
+//!    the object's `end` frame (only [`spool::Committed`] makes one); no segment deleted before every output
+//!    acknowledged it. `test:an_ordinary_history_survives_a_cut_at_every_step`,
+//!    `test:a_failing_server_and_a_failing_receiver_delay_but_lose_nothing`
+//! 4. **The books balance**: for each object `records = kept + dropped + duplicate + quarantined`, checked as it
+//!    ends. `test:the_books_are_checked_as_an_object_ends`, `test:a_hundred_kills_lose_nothing_and_invent_nothing`
+//! 5. **Bytes are evidence**: a record is forwarded byte for byte as CloudTrail wrote it; what the agent adds goes
+//!    around it. `test:real_records_arrive_byte_for_byte`, `test:the_envelope_goes_around_the_record`,
+//!    `test:a_clean_run_forwards_every_record_byte_for_byte_and_once`
+//! 6. **Memory is set by the configuration, not by the input**.
+//!    `test:one_large_object_and_many_small_ones_take_the_same_memory`, `test:a_bomb_is_stopped_at_the_bound`
+//! 7. **Bad input never wedges and never vanishes**: a broken object or record is set aside with its raw bytes,
+//!    counted and reported; the rest goes on. A rule that cannot read a field keeps the record.
+//!    `test:a_damaged_object_is_set_aside_with_its_bytes_and_the_rest_goes_on`,
+//!    `test:a_bad_line_among_good_ones_is_set_aside_alone`,
+//!    `test:a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record`
+//! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped.
+//!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,
+//!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`
+//! 9. **The watchdog is petted by progress**, not by a timer. There is no watchdog yet; nothing pets one.
+//! 10. **Secrets stay in**: never in logs, errors, status or the spool.
+//!     `test:an_unknown_access_key_ends_with_77_and_the_secret_is_not_shown`,
+//!     `test:a_token_that_cannot_be_sent_is_said_but_not_shown`
+
+// In the order of the path.
+pub mod discover;
+
+pub mod fetch;
 
 pub mod decode;
-pub mod deliver;
-pub mod discover;
-pub mod fetch;
+
 pub mod select;
+
 pub mod spool;
+
+pub mod deliver;
 
 pub mod service;
 

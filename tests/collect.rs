@@ -120,7 +120,7 @@ async fn everything_comes_through_a_failing_server_as_it_stands_in_the_bucket() 
         trailspool::config::load(&home.path("trailspool.toml")).expect("a configuration without faults");
     let source = &config.sources[0];
     assert_eq!(*source.prefix, *bucket.prefix);
-    let s3 = S3::new(source, trailspool::net::Client::new(None).expect("a client"));
+    let s3 = S3::new(source, trailspool::net::Client::new(Default::default()).expect("a client"));
 
     let listed = list(&s3, &source.prefix).await;
     let there: BTreeMap<String, u64> = bucket.early().map(|o| (o.key.clone(), o.body.len() as u64)).collect();

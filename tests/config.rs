@@ -492,7 +492,7 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(secret_access_key.reveal(), SECRET);
 
     let [siem, archive, console] = &config.outputs[..] else { panic!("three outputs") };
-    let OutputKind::Http { url, timeout, bearer_token, ca_file } = &siem.kind else { panic!("http") };
+    let OutputKind::Http { url, timeout, bearer_token, ca_file, .. } = &siem.kind else { panic!("http") };
     assert_eq!(
         (url.to_string().as_str(), *timeout),
         ("https://siem.example.com/ingest?index=aws", Duration::from_secs(30))

@@ -169,7 +169,7 @@ fn quarantined(bench: &Bench) -> Vec<(Stored, Vec<u8>)> {
     let quarantine = Quarantine::open(disk, u64::MAX).expect("the quarantine");
     let mut ids = Vec::new();
     quarantine
-        .list(&mut |entry| ids.push(entry.expect("an entry that can be read").id))
+        .list(&mut |_, entry| ids.push(entry.expect("an entry that can be read").id))
         .expect("its entries");
     let read = |id: String| {
         let mut raw = Vec::new();

@@ -210,3 +210,29 @@ fn an_object_that_was_taken_back_is_not_ended_by_the_next_one() {
         world.crash(Survive::Random(seed), &[]);
     }
 }
+
+/// Segments that were taken back and could not be removed are void because a later segment says so: they must be gone
+/// before that one is.
+#[test]
+fn what_was_taken_back_does_not_come_back_when_old_segments_are_removed() {
+    let mut world = World::new(FaultDisk::new(), options());
+    world.start().unwrap();
+    world.object(&[50]).unwrap();
+    world.commit().unwrap();
+    world.object(&[51]).unwrap();
+    for len in [600, 500, 600] {
+        world.object(&[len]).unwrap();
+    }
+    world.disk.fail(Fault { op: Op::Remove, errno: EIO, path: String::new(), skip: 0, times: 1 });
+    world.rollback();
+    world.faulty = true;
+    for len in [600, 500, 400, 300, 600] {
+        world.object(&[len]).unwrap();
+        world.commit().unwrap();
+    }
+    world.drain().unwrap();
+    world.checkpoint();
+    world.reclaim().unwrap();
+    world.crash(Survive::Everything, &[]);
+    world.go_on().unwrap();
+}

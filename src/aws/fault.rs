@@ -20,7 +20,7 @@ pub struct Fault {
     pub class: Class,
     /// Stable label for metrics: `denied`, `list-denied`, `kms-denied`, `signature`, `access-key`, `expired`, `archived`,
     /// `wrong-region`, `clock`, `no-bucket`, `gone`, `changed`, `slow-down`, `server`, `not-s3`, `bad-answer`, `refused`,
-    /// `network`, `slow`, `dns`, `tls`, `config`, `stopped`.
+    /// `slow`, `config`, `stopped`, and those of [`net::Kind::label`].
     pub cause: &'static str,
     /// For the operator: what, on what, why, what to do. One line, never a secret.
     pub text: String,
@@ -29,6 +29,15 @@ pub struct Fault {
     pub said: Box<str>,
     /// The server's own wish for the time of the next try.
     pub retry_after: Option<Duration>,
+}
+
+/// Something that an operator should know of and mend although requests succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Stable label for metrics: `wrong-region`, `clock`.
+    pub cause: &'static str,
+    /// What, why, what to do. One line, never a secret.
+    pub text: String,
 }
 
 /// What the caller does next.
@@ -62,14 +71,22 @@ impl Fault {
 
     /// A request, or the body of its answer, that failed on its way.
     pub(super) fn of_net(on: &On<'_>, error: &net::Error) -> Fault {
-        let (class, cause) = match error.kind() {
-            net::Kind::Dns => (Class::Retry, "dns"),
-            net::Kind::Certificate | net::Kind::NoTrust => (Class::Config, "tls"),
-            net::Kind::Tls => (Class::Retry, "tls"),
-            net::Kind::NotHttp => (Class::Config, "not-s3"),
-            _ => (Class::Retry, "network"),
+        let class = match error.kind() {
+            net::Kind::UnknownIssuer
+            | net::Kind::WrongName
+            | net::Kind::Expired
+            | net::Kind::NotYetValid
+            | net::Kind::Certificate
+            | net::Kind::NoTrust
+            | net::Kind::NotHttp
+            | net::Kind::NotAProxy
+            | net::Kind::ProxyAuth
+            | net::Kind::ProxyRefused => Class::Config,
+            // A clock that is set right some time after boot heals by itself, as the others may.
+            _ => Class::Retry,
         };
-        Fault { said: clip(&error.to_string()), ..Fault::new(class, cause, format!("{on}: {error}")) }
+        let fault = Fault::new(class, error.kind().label(), format!("{on}: {error}"));
+        Fault { said: clip(&error.to_string()), ..fault }
     }
 
     /// An answer that is not the one asked for. `body` is its beginning.

@@ -2,8 +2,9 @@
 
 pub mod fault;
 pub mod listing;
+pub mod partition;
 pub mod s3;
 mod sigv4;
 mod xml;
 
-pub use fault::{Class, Fault};
+pub use fault::{Class, Fault, Warning};

@@ -32,27 +32,31 @@ pub(super) fn encode_query(value: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(value, QUERY)
 }
 
-/// The credentials and the region of one source.
+/// The credentials of one source.
 #[derive(Debug)]
 pub(super) struct Signer {
     credentials: Credentials,
-    region: Box<str>,
 }
 
 impl Signer {
-    pub(super) fn new(credentials: &config::Credentials, region: &str) -> Signer {
+    pub(super) fn new(credentials: &config::Credentials) -> Signer {
         let config::Credentials::IamUser { access_key_id, secret_access_key } = credentials;
         let credentials =
             Credentials::new(&**access_key_id, secret_access_key.reveal(), None, None, "config");
-        Signer { credentials, region: region.into() }
+        Signer { credentials }
     }
 
     /// Adds `x-amz-date`, `x-amz-content-sha256` and `authorization` to a request without a body. Every header it
-    /// has is signed, except `user-agent`, which proxies change.
+    /// has is signed for the region, except `user-agent`, which proxies change.
     ///
     /// # Errors
     /// When something in the credentials or the region cannot stand in a header.
-    pub(super) fn sign(&self, request: &mut Request<Full<Bytes>>, now: SystemTime) -> Result<(), String> {
+    pub(super) fn sign(
+        &self,
+        request: &mut Request<Full<Bytes>>,
+        region: &str,
+        now: SystemTime,
+    ) -> Result<(), String> {
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -60,7 +64,7 @@ impl Signer {
         let identity = self.credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
-            .region(&self.region)
+            .region(region)
             .name("s3")
             .time(now)
             .settings(settings)
@@ -95,18 +99,15 @@ mod tests {
     const MAY_24: Duration = Duration::from_secs(1_369_353_600);
 
     fn sign_example(uri: &str, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
-        let signer = Signer::new(
-            &config::Credentials::IamUser {
-                access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
-                secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
-            },
-            "us-east-1",
-        );
+        let signer = Signer::new(&config::Credentials::IamUser {
+            access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+            secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
+        });
         let mut request = Request::get(uri).body(Full::default()).unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        signer.sign(&mut request, SystemTime::UNIX_EPOCH + MAY_24).unwrap();
+        signer.sign(&mut request, "us-east-1", SystemTime::UNIX_EPOCH + MAY_24).unwrap();
         request
     }
 
@@ -168,6 +169,6 @@ mod tests {
             secret_access_key: Secret::new("s".into()),
         };
         let mut request = Request::get("https://b.example.com/k").body(Full::default()).unwrap();
-        assert!(Signer::new(&credentials, "r").sign(&mut request, SystemTime::UNIX_EPOCH).is_err());
+        assert!(Signer::new(&credentials).sign(&mut request, "r", SystemTime::UNIX_EPOCH).is_err());
     }
 }

@@ -170,11 +170,6 @@ fn parts(mut root: Table<'_>, env: Env<'_>) -> Examined {
     let outputs = outputs
         .map(|(n, table)| sound_or_name(table, "output", n, |table| output(table, &mut taken, env)))
         .collect();
-    for proxy in ["HTTPS_PROXY", "https_proxy"] {
-        if env(proxy).is_some_and(|value| !value.is_empty()) {
-            root.report().warn(format!("{proxy} is set, but this version connects directly"));
-        }
-    }
     root.finish();
     Examined { agent, spool, sources, outputs, ..Examined::empty() }
 }

@@ -1,7 +1,7 @@
 //! The configuration, parsed once into its final types. All faults of a file are reported together, each
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
 //!
-//! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern` and
+//! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy` and
 //! `files` read single values, `source` and `output` put them together.
 
 mod bucket;
@@ -11,6 +11,7 @@ mod files;
 mod load;
 mod output;
 mod pattern;
+mod proxy;
 mod source;
 mod table;
 mod units;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 use zeroize::Zeroizing;
+
+use crate::net::Proxies;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -117,6 +120,8 @@ pub struct Source {
     pub endpoint: Endpoint,
     /// A file of PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// Which proxy requests go through.
+    pub proxies: Proxies,
     /// How requests are signed.
     pub credentials: Credentials,
 }
@@ -229,6 +234,8 @@ pub enum OutputKind {
         bearer_token: Option<Secret>,
         /// A file of PEM certificates trusted besides the system's.
         ca_file: Option<PathBuf>,
+        /// Which proxy requests go through.
+        proxies: Proxies,
     },
 }
 

@@ -12,6 +12,7 @@ use super::fault::{Report, quoted};
 use super::files::{ca_file, secret_credential, secret_file};
 use super::load::Env;
 use super::pattern::regex;
+use super::proxy::proxies;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::units::{name, start};
 use super::{Action, Attribution, Credentials, Endpoint, Rule, Source, Start};
@@ -56,7 +57,7 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
 
     table.later("fips");
     table.later("dualstack");
-    table.later("proxy");
+    let proxies = proxies(&mut table, env);
     let ca_file = table.get("ca_file", |value| match string(value)? {
         "" => Ok(None),
         path => ca_file(path).map(Some),
@@ -90,6 +91,7 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         default_domain: default_domain.into(),
         endpoint,
         ca_file: ca_file.flatten(),
+        proxies: proxies?,
         credentials: credentials?,
     })
 }

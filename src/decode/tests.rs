@@ -200,6 +200,27 @@ fn a_bad_line_among_good_ones_is_set_aside_alone() {
 }
 
 #[test]
+fn what_breaks_a_record_first_is_the_reason() {
+    let deep_then_fault = format!(r#"{{"a":{}"#, "[".repeat(JSON_DEPTH));
+    let fault_then_long = format!(r#"{{"a":]{}"#, "x".repeat(2000));
+    let long_then_fault = format!(r#"{{"a":"{}"]"#, "x".repeat(2000));
+    let deep_then_long = format!(r#"{{"a":{}"#, "[".repeat(2000));
+    for (line, why) in [
+        (deep_then_fault + "\\", Broken::TooDeep),
+        (fault_then_long, Broken::NotJson),
+        (long_then_fault, Broken::TooLong),
+        (deep_then_long + "\\", Broken::TooDeep),
+    ] {
+        for cut in [1, 7, 64, 999, usize::MAX] {
+            let text = format!("{line}\n{{}}");
+            let (seen, end) = decode(text.as_bytes(), &[cut], 1000);
+            assert!(end.is_ok(), "{line}: {end:?}");
+            assert_eq!(seen.found, [(line.clone().into_bytes(), Some(why)), (b"{}".to_vec(), None)], "{cut}");
+        }
+    }
+}
+
+#[test]
 fn a_fault_that_hides_the_next_record_refuses_the_text() {
     assert_eq!(not_json_at("<html>"), 0);
     assert_eq!(not_json_at("\u{feff}x"), 3);

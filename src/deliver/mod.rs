@@ -70,8 +70,9 @@ impl Receiver {
             OutputKind::File { path, rotate_bytes, rotate_keep } => {
                 Receiver::File(file::File::new(path, *rotate_bytes, *rotate_keep))
             }
-            OutputKind::Http { url, timeout, bearer_token, ca_file } => {
-                let http = http::Http::new(url, *timeout, bearer_token.as_ref(), ca_file.as_deref())?;
+            OutputKind::Http { url, timeout, bearer_token, ca_file, proxies } => {
+                let way = (ca_file.as_deref(), proxies.clone());
+                let http = http::Http::new(url, *timeout, bearer_token.as_ref(), way)?;
                 Receiver::Http(Box::new(http))
             }
         })

@@ -48,6 +48,7 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         lines: Vec::new(),
         format: config.format,
         batch_bytes: config.batch_bytes,
+        next: Next::Here,
     };
     let mut output = Loop {
         work: Some(work),
@@ -78,6 +79,17 @@ struct Work<B: Backlog> {
     lines: Vec<u8>,
     format: Format,
     batch_bytes: usize,
+    /// Where the next batch begins.
+    next: Next<B::Cursor>,
+}
+
+enum Next<C> {
+    /// Where the reader stands.
+    Here,
+    /// Here: the reader went elsewhere.
+    At(C),
+    /// At the first unsettled record.
+    Unsettled,
 }
 
 struct Loop<S, B: Backlog, P> {
@@ -165,12 +177,11 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
                 Step::SetAside(record) => {
                     let bytes = self.work()?.batch.bytes(record..record + 1);
                     if let Quarantined::Changed = self.set_aside(lines.slice(bytes)).await? {
-                        return self.stand(Work::go_back).await;
+                        return Ok(());
                     }
                 }
                 Step::Doubt => return self.doubt().await,
-                // setting aside moved the reader
-                Step::Done => return self.stand(Work::go_on).await,
+                Step::Done => return Ok(()),
             }
             self.settle().await?;
         }
@@ -253,25 +264,18 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 
     /// The receiver refuses whatever it is sent: nothing is set aside, the batch is read again later.
     async fn doubt(&mut self) -> Result<(), Stopped> {
-        let alone = self.work()?.batch.len() == 1;
-        let text = if alone {
+        let work = self.work()?;
+        let alone = work.batch.len() == 1;
+        work.next = Next::Unsettled;
+        work.batch.give_up();
+        let text = if alone && self.control.is_none() {
             "it has accepted nothing else since the start, so the next record will tell whether this one is bad or the \
              output's `url` or `format` is wrong"
         } else {
             "it accepted no other record either, so none is quarantined: check the output's `url` and `format`"
         };
         let text = format!("{}; {text}", self.said);
-        self.work()?.batch.give_up();
-        self.trouble(Reason::Held, text, None).await?;
-        self.stand(Work::go_back).await
-    }
-
-    /// Moves the reader, however long that takes: the next batch must not begin anywhere else.
-    async fn stand(&mut self, go: fn(&mut Work<B>) -> Result<(), String>) -> Result<(), Stopped> {
-        while let Err(text) = self.blocking(go).await? {
-            self.trouble(Reason::Storage, text, None).await?;
-        }
-        Ok(())
+        self.trouble(Reason::Held, text, None).await
     }
 
     async fn settle(&mut self) -> Result<(), Stopped> {
@@ -347,9 +351,16 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 impl<B: Backlog> Work<B> {
     /// Reads the next batch. What was read before a failure is a batch too; the failure shows again after it.
     fn fill(&mut self) -> Result<(), String> {
-        let Work { backlog, batch, lines, format, batch_bytes } = self;
+        let Work { backlog, batch, lines, format, batch_bytes, next } = self;
         batch.clear();
         lines.clear();
+        match *next {
+            Next::Here => Ok(()),
+            Next::At(cursor) => backlog.seek(cursor),
+            Next::Unsettled => backlog.rewind(),
+        }
+        .map_err(|error| error.to_string())?;
+        *next = Next::Here;
         lines.reserve_exact(*batch_bytes);
         let read = backlog.read(&mut |object, index, record, after| {
             let bytes = format::encoded_len(*format, object, index, record);
@@ -366,6 +377,7 @@ impl<B: Backlog> Work<B> {
     /// Quarantines the first unsettled record, with its bytes as they stand in the spool.
     fn set_aside(&mut self, line: &[u8], refusal: &Refusal) -> Result<Quarantined, String> {
         let text = |error: B::Error| error.to_string();
+        self.next = self.batch.end().map_or(Next::Unsettled, Next::At);
         self.backlog.rewind().map_err(text)?;
         let mut first = None;
         let read = self.backlog.read(&mut |object, index, record, _| {
@@ -376,11 +388,13 @@ impl<B: Backlog> Work<B> {
             ControlFlow::Continue(())
         });
         let Some((object, index, bytes)) = first else {
+            self.next = Next::Unsettled;
             return read.map(|()| Quarantined::Changed).map_err(text);
         };
         let mut again = Vec::new();
         format::append(self.format, &object, index, &bytes, &mut again);
         if again != line {
+            self.next = Next::Unsettled;
             return Ok(Quarantined::Changed);
         }
         let Refusal { reason, text: detail } = refusal;
@@ -388,17 +402,6 @@ impl<B: Backlog> Work<B> {
             .set_aside(&Refused { object: &object, index, reason, detail, bytes: &bytes })
             .map_err(|error| format!("cannot quarantine a record that the receiver refused: {error}"))?;
         Ok(Quarantined::As(format!("record {index} of s3://{}/{}", object.bucket, object.key.escape_debug())))
-    }
-
-    /// The next read begins behind this batch.
-    fn go_on(&mut self) -> Result<(), String> {
-        let end = self.batch.end();
-        end.map_or(Ok(()), |end| self.backlog.seek(end).map_err(|error| error.to_string()))
-    }
-
-    /// The next read begins at the first unsettled record.
-    fn go_back(&mut self) -> Result<(), String> {
-        self.backlog.rewind().map_err(|error| error.to_string())
     }
 
     /// The buffer is used again, unless a single huge record made it grow or the sender still has a part of it.

@@ -163,7 +163,7 @@ impl Reporter {
         let last = &mut self.logged[reason as usize];
         if due(last) {
             self.open = true;
-            log::warn!("output {}: {text}; tried again in {} s", self.output, wait.as_secs());
+            log::warn!("output {}: {text}; tried again in {wait:.0?}", self.output);
         }
         let until = now() + wait;
         self.status.enter(match reason {

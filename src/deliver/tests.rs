@@ -64,7 +64,7 @@ impl Place {
     fn quarantined(&self) -> BTreeSet<usize> {
         let mut numbers = BTreeSet::new();
         self.quarantine
-            .list(&mut |stored| {
+            .list(&mut |_, stored| {
                 let stored = stored.unwrap();
                 assert_eq!((stored.output.as_deref(), &*stored.reason), (Some("siem"), "rejected"));
                 let object: usize = stored.object.key[1..].parse().unwrap();

@@ -59,6 +59,8 @@ pub fn load<D: Disk>(disk: &D, source: &str) -> io::Result<Loaded> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Absent),
         Err(error) => return Err(error),
     };
+    // A process that was killed between the rename and its sync left what a power cut would take back.
+    disk.sync_dir(DIR)?;
     let mut bytes = [0; BYTES + 1];
     let mut len = 0;
     while len < bytes.len() {

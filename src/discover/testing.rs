@@ -22,6 +22,7 @@ pub(crate) fn source(name: &str) -> Source {
         default_domain: "".into(),
         endpoint: Endpoint { tls: false, host: "localhost".into(), port: None, path_style: true },
         ca_file: None,
+        proxies: Default::default(),
         credentials: Credentials::IamUser {
             access_key_id: "AKIAEXAMPLE".into(),
             secret_access_key: Secret::new("secret".to_owned()),

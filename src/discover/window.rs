@@ -6,14 +6,14 @@
 //!
 //! * every *hot* pass lists whole day partitions, from [`HOT_DAYS`] before the newest day, and the ledger
 //!   says which objects are new;
-//! * a *deep* pass, once a day, lists from [`COLD_DAYS`] before today, and from the oldest day that has
+//! * a *deep* pass, once a day, lists from [`COLD_DAYS`] before the newest day, or from the oldest that has
 //!   something *outstanding*: an object that failed, a stream that could not be listed, or the rest of
 //!   the backfill. After a transient failure that is on every poll; after one that needs an operator (a
 //!   key's policy, an archived object) in an hour, two, four, up to a day, since each time lists and asks
 //!   for all of it;
 //! * no listing has an upper end, so objects of the future (the box's clock is slow) are found as well;
-//! * the hot days follow the bucket as well as the clock: they move on only to days of which an object
-//!   was listed, so a clock that once ran ahead skips nothing, nor does a box that was off for weeks.
+//! * both follow the bucket as well as the clock: they move on only to days of which an object was listed,
+//!   so a clock that runs ahead skips nothing, nor does a box that was off for weeks.
 //!
 //! Invariants:
 //! 1. Every object with a stamp in `[done_from, floor)` was collected. The ledger may forget those days;
@@ -28,7 +28,7 @@ use crate::config::Start;
 
 /// Whole days before the newest one that every pass lists.
 pub const HOT_DAYS: i64 = 2;
-/// Days that the deep pass goes back: as long as CloudTrail tries to deliver.
+/// Days before the newest one that the deep pass lists: as long as CloudTrail tries to deliver.
 pub const COLD_DAYS: i64 = 30;
 /// Days before the hot ones that the ledger keeps; more than the deep pass can list.
 pub const KEPT_DAYS: i64 = COLD_DAYS + 5;
@@ -166,8 +166,7 @@ impl Progress {
         };
         // A clock that stands before the last deep pass was set back: one too many does no harm.
         let deep = self.last_deep.is_none_or(|last| now < last || now - last >= every);
-        let from =
-            if deep { hot.min(back(now.date(), COLD_DAYS)).min(outstanding.unwrap_or(hot)) } else { hot };
+        let from = if deep { back(hot, COLD_DAYS - HOT_DAYS).min(outstanding.unwrap_or(hot)) } else { hot };
         Plan { now, deep, from: from.max(self.lowest()) }
     }
 
@@ -336,7 +335,7 @@ mod tests {
         let progress = settled("2020-01-01", begun);
         assert!(!progress.plan(at("2026-11-24", 11, 59)).deep);
         let plan = progress.plan(at("2026-11-24", 12, 0));
-        assert_eq!((plan.deep, plan.from), (true, day("2026-10-25")));
+        assert_eq!((plan.deep, plan.from), (true, day("2026-10-24")));
 
         let young = settled("2026-11-20", begun);
         assert_eq!(young.plan(at("2026-11-24", 12, 0)).from, day("2026-11-20"));
@@ -357,15 +356,17 @@ mod tests {
         let mut progress = settled("2026-01-01", at("2026-11-23", 12, 0));
         let ahead = progress.plan(at("2099-01-01", 0, 0));
         progress.settle(&ahead, &all_well("2026-11-23"));
-        assert_eq!(progress.plan(at("2099-01-02", 0, 0)).from, day("2026-11-21"));
+        assert_eq!(progress.plan(at("2099-01-01", 1, 0)).from, day("2026-11-21"));
+        assert_eq!(progress.plan(at("2099-01-02", 0, 0)).from, day("2026-10-24"));
         let right = progress.plan(at("2026-11-25", 0, 0));
-        assert_eq!((right.deep, right.from), (true, day("2026-10-26")));
+        assert_eq!((right.deep, right.from), (true, day("2026-10-24")));
     }
 
     #[test]
     fn a_box_that_was_off_for_weeks_lists_from_where_it_stopped() {
         let progress = settled("2026-01-01", at("2026-06-01", 12, 0));
-        assert_eq!(progress.plan(at("2026-11-23", 12, 0)).from, day("2026-05-30"));
+        let plan = progress.plan(at("2026-11-23", 12, 0));
+        assert_eq!((plan.deep, plan.from), (true, day("2026-05-02")));
     }
 
     #[test]
@@ -524,7 +525,7 @@ mod tests {
             let mut progress = None;
             let mut bucket: BTreeMap<Date, u32> = BTreeMap::new(); // day of an object -> times collected
             let mut ledger: BTreeMap<Date, ()> = BTreeMap::new();
-            let quiet = std::iter::repeat_n((1, 0, 0, 9), 40);
+            let quiet = std::iter::repeat_n((1, 0, 0, 9), 20);
             for (forward, late, clock, luck) in steps.into_iter().chain(quiet) {
                 today += Duration::days(forward);
                 bucket.entry(back(today, late)).or_default();

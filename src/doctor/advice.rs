@@ -88,7 +88,7 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
                  us-east-1); and check `endpoint`"
             ),
         ),
-        "not-s3" => (
+        "not-s3" | "not-http" => (
             Kind::Config,
             format!("{endpoint} does not answer as S3 does"),
             "remove `endpoint` unless it is meant, never name a website endpoint there, and see whether a proxy or a \
@@ -110,14 +110,10 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
             format!("{doing} finds nothing: it was removed just now"),
             "run the check again; if it stays so, something removes logs as soon as they are there".to_owned(),
         ),
-        "slow-down" | "server" | "bad-answer" | "network" | "slow" | "dns" => {
+        "slow-down" | "server" | "bad-answer" | "network" | "dns" | "conn-refused" | "no-route"
+        | "connect-timeout" | "timeout" | "tls" | "reset" | "closed" => {
             (Kind::Unavailable, format!("{doing} fails"), "run the check again; the agent itself tries on".to_owned())
         }
-        "tls" => (
-            Kind::Config,
-            format!("there is no trusted connection to {endpoint}"),
-            "name the CA's certificate in `ca_file`, or set the clock".to_owned(),
-        ),
         _ => (
             Kind::Config,
             format!("{doing} is refused"),
@@ -128,20 +124,64 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
     Finding::fail(probe, kind, what, why, fix)
 }
 
-/// A connection that cannot be made, though TCP could.
+/// A connection that cannot be made, though TCP to the server, or to the proxy before it, could.
 pub fn unreachable(probe: &'static str, error: &net::Error, host: &str, port: u16, setting: &str) -> Finding {
-    use net::Kind::{Certificate, NoTrust};
+    use net::Kind as Net;
     let show = format!("`openssl s_client -connect {host}:{port} -servername {host} </dev/null`");
+    let not_accepted = format!("the certificate of {host} is not accepted");
     let (kind, what, fix) = match error.kind() {
-        Certificate => (
+        Net::UnknownIssuer => (
             Kind::Config,
-            format!("the certificate of {host} is not accepted"),
-            format!("mend what is named there; {show} shows who signed it, for whom, and for how long"),
+            not_accepted,
+            format!(
+                "a proxy that intercepts TLS, or a private CA: name the certificate of its CA in `ca_file`; {show} shows who \
+                 signed"
+            ),
         ),
-        NoTrust => (
+        Net::WrongName => (
+            Kind::Config,
+            not_accepted,
+            format!("check {setting}; a bucket with dots in its name needs `path_style = true`"),
+        ),
+        Net::Expired | Net::NotYetValid => (
+            Kind::Unavailable,
+            not_accepted,
+            format!(
+                "see whether this machine's clock is right (`timedatectl`); if it is, {host} needs a new certificate"
+            ),
+        ),
+        Net::Clock => {
+            (Kind::Unavailable, not_accepted, "set the clock: `timedatectl set-ntp true`".to_owned())
+        }
+        Net::Certificate => (Kind::Config, not_accepted, format!("{show} shows it")),
+        Net::NoTrust => (
             Kind::Config,
             format!("{host} cannot be verified: this system has no CA certificates"),
             "install the `ca-certificates` package, or name a file of them in `ca_file`".to_owned(),
+        ),
+        Net::ProxyAuth => (
+            Kind::Permission,
+            "the proxy wants a user name and a password".to_owned(),
+            "write them into its URL, percent-encoded: `http://USER:PASSWORD@HOST:PORT`".to_owned(),
+        ),
+        Net::ProxyRefused => (
+            Kind::Permission,
+            format!("the proxy does not let connections to {host} through"),
+            format!(
+                "have CONNECT to {host}:{port} allowed there, or add {host} to NO_PROXY (or write `proxy = \"none\"`) if it \
+                 can be reached directly"
+            ),
+        ),
+        Net::NotAProxy => (
+            Kind::Config,
+            "what should be a proxy is none".to_owned(),
+            "check `proxy` (or HTTPS_PROXY): host and port must be those of an HTTP proxy that knows CONNECT"
+                .to_owned(),
+        ),
+        Net::ProxyFailed | Net::Proxy => (
+            Kind::Unavailable,
+            format!("the proxy gives no connection to {host}"),
+            format!("try it: `curl -v --proxy PROXY https://{host}:{port}/`; its log may say more"),
         ),
         _ => (
             Kind::Unavailable,
@@ -224,8 +264,8 @@ mod tests {
             ("archived", Kind::Permission, "archived", "restore"),
             ("gone", Kind::Unavailable, "removed", "again"),
             ("slow-down", Kind::Unavailable, "listing bucket acme fails", "again"),
-            ("network", Kind::Unavailable, "fails", "again"),
-            ("tls", Kind::Config, "trusted", "`ca_file`"),
+            ("timeout", Kind::Unavailable, "fails", "again"),
+            ("closed", Kind::Unavailable, "fails", "again"),
             ("refused", Kind::Config, "refused", "`endpoint`"),
             ("some day", Kind::Config, "refused", "`endpoint`"),
         ] {

@@ -2,10 +2,10 @@
 //!
 //! Start: disk → ledger → spool (recovery replays the ledger's log) → storekeeper → outputs → fetch workers →
 //! polls. Stop, in the path's own order, so that what was fetched is stored and what was stored is counted:
-//! polls → workers → storekeeper (last commit, ledger saved) → outputs (cursors saved).
+//! polls → workers → storekeeper (last commit, ledger saved) → outputs, which get a moment to deliver what is
+//! committed (cursors saved). What they cannot deliver by then waits in the spool for the next start.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ use super::books::{OutputBooks, SourceBooks};
 use super::storekeeper::{Job, StoreStatus, Storekeeper};
 use super::workers;
 use crate::aws::s3::S3;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::deliver::{self, OutputStatus};
 use crate::discover::key::LogKey;
 use crate::discover::ledger::{Entry, Ledger};
@@ -37,7 +37,9 @@ use crate::{limits, record};
 const GRACE: Duration = Duration::from_secs(10);
 /// First and longest wait between two passes of `--once`, as long as one leaves something that may pass.
 const ONCE_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How often `--once` looks whether everything is delivered.
+/// Time that the outputs get to deliver what is committed when the agent stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether everything is delivered.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Why an agent could not start. The texts name the file or the folder, and what to do.
@@ -57,8 +59,9 @@ pub struct Agent {
     queue: Queue,
     sources: Vec<Arc<SourceStatus>>,
     store: Arc<StoreStatus>,
-    stop: watch::Sender<bool>,
+    stop_polls: watch::Sender<bool>,
     stop_store: Arc<AtomicBool>,
+    stop_outputs: watch::Sender<bool>,
     polls: JoinSet<Option<Trouble>>,
     workers: JoinSet<()>,
     deliveries: JoinSet<()>,
@@ -86,13 +89,13 @@ impl Agent {
             quarantine.clone(),
             (stop_store.clone(), store.clone()),
         );
-        let (stop, stopping) = watch::channel(false);
         let mut agent = Agent {
-            queue: Queue::new(config.sources.len(), config.agent.fetches_in_flight),
+            queue: Queue::new(config.sources.len(), limits::QUEUED_OBJECTS),
             sources: config.sources.iter().map(|s| Arc::new(SourceStatus::new(&s.name))).collect(),
             store,
-            stop,
+            stop_polls: watch::Sender::new(false),
             stop_store,
+            stop_outputs: watch::Sender::new(false),
             polls: JoinSet::new(),
             workers: JoinSet::new(),
             deliveries: JoinSet::new(),
@@ -102,27 +105,23 @@ impl Agent {
             ledger,
             config,
         };
-        agent.start_outputs(&quarantine, &stopping)?;
+        agent.start_outputs(&quarantine)?;
         let buckets = buckets(&agent.config)?;
         let thread = thread::Builder::new().name("storekeeper".into()).spawn(move || keeper.run(&work));
         agent.storekeeper = Some(thread.map_err(|e| state(&agent.config, &e))?);
         agent.start_workers(&buckets, jobs);
-        agent.start_polls(&buckets, &disk, once, &stopping);
+        agent.start_polls(&buckets, &disk, once);
         Ok(agent)
     }
 
-    fn start_outputs(
-        &mut self,
-        quarantine: &Quarantine<StdDisk>,
-        stopping: &watch::Receiver<bool>,
-    ) -> Result<(), StartError> {
+    fn start_outputs(&mut self, quarantine: &Quarantine<StdDisk>) -> Result<(), StartError> {
         for output in &self.config.outputs {
             let status = Arc::new(OutputStatus::default());
             let task = deliver::output(
                 output.clone(),
                 self.spool.clone(),
                 quarantine.clone(),
-                stopping.clone(),
+                self.stop_outputs.subscribe(),
                 status,
             )
             .map_err(StartError::Config)?;
@@ -138,13 +137,7 @@ impl Agent {
         }
     }
 
-    fn start_polls(
-        &mut self,
-        buckets: &HashMap<Box<str>, S3>,
-        disk: &StdDisk,
-        once: bool,
-        stopping: &watch::Receiver<bool>,
-    ) {
+    fn start_polls(&mut self, buckets: &HashMap<Box<str>, S3>, disk: &StdDisk, once: bool) {
         for (lane, (source, status)) in self.config.sources.iter().zip(&self.sources).enumerate() {
             let Some(s3) = buckets.get(&source.name) else { continue };
             let poller = Poller::new(
@@ -155,7 +148,7 @@ impl Agent {
                 (self.queue.clone(), lane),
                 status.clone(),
             );
-            let mut stopping = stopping.clone();
+            let mut stopping = self.stop_polls.subscribe();
             self.polls.spawn_local(async move {
                 let stop = async move {
                     // An agent that is gone stops as well as one that says so.
@@ -180,19 +173,20 @@ impl Agent {
                 self.left.extend(left);
             }
         }
-        while !self.is_drained() {
-            tokio::time::sleep(LOOK).await;
-        }
+        self.drained().await;
         &self.left
     }
 
-    fn is_drained(&self) -> bool {
-        self.config.outputs.iter().all(|output| self.spool.drained(&output.name))
+    async fn drained(&self) {
+        while !self.config.outputs.iter().all(|output| self.spool.drained(&output.name)) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
-    /// Stops in the path's order. What was fetched is stored, what was stored is counted.
+    /// Stops in the path's order. What was fetched is stored, what was stored is counted. Cancelling it is a crash:
+    /// nothing is lost.
     pub async fn stop(&mut self) {
-        let _ = self.stop.send(true);
+        self.stop_polls.send_replace(true);
         self.stop_store.store(true, Ordering::Relaxed);
         self.queue.close();
         ended_within(&mut self.polls, GRACE, "polls").await;
@@ -202,6 +196,9 @@ impl Agent {
         {
             warn!("the storekeeper could not be waited for");
         }
+        // An output that cannot deliver now is no reason to wait longer, and none to complain.
+        let _ = tokio::time::timeout(DRAIN, self.drained()).await;
+        self.stop_outputs.send_replace(true);
         ended_within(&mut self.deliveries, GRACE, "outputs").await;
     }
 
@@ -247,6 +244,9 @@ impl Agent {
         for status in &self.sources {
             if let Some(trouble) = status.trouble() {
                 line.push_str(&format!("; source {}: {}", status.name(), trouble.text));
+            }
+            for warning in status.warnings() {
+                line.push_str(&format!("; source {}: {}", status.name(), warning.text));
             }
         }
         line
@@ -321,17 +321,19 @@ fn report(recovery: &Recovery) {
     }
 }
 
-/// A client for each set of trusted certificates: each reads the system's store.
+/// A client for each set of trusted certificates and proxies: each reads the system's store.
 fn buckets(config: &Config) -> Result<Arc<HashMap<Box<str>, S3>>, StartError> {
-    let mut clients: HashMap<Option<PathBuf>, net::Client> = HashMap::new();
+    let mut clients: Vec<(&Source, net::Client)> = Vec::new();
     let mut buckets = HashMap::new();
     for source in &config.sources {
-        let client = match clients.get(&source.ca_file) {
-            Some(client) => client.clone(),
+        let alike = |other: &Source| (&other.ca_file, &other.proxies) == (&source.ca_file, &source.proxies);
+        let client = match clients.iter().find(|(other, _)| alike(other)) {
+            Some((_, client)) => client.clone(),
             None => {
-                let client = net::Client::new(source.ca_file.as_deref())
+                let (ca_file, proxies) = (source.ca_file.as_deref(), source.proxies.clone());
+                let client = net::Client::new(net::Options { ca_file, proxies, ..Default::default() })
                     .map_err(|e| StartError::Config(format!("source {}: {e}", source.name)))?;
-                clients.insert(source.ca_file.clone(), client.clone());
+                clients.push((source, client.clone()));
                 client
             }
         };

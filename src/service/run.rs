@@ -59,20 +59,31 @@ async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
         .map_err(|fault| (Exit::Unavailable, format!("signal handlers could not be installed: {fault}")))?;
     let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let mut config = Arc::new(options.config.clone());
+    // What was at work before the last reload.
+    let mut before = None;
     loop {
         accept(&config);
-        let mut agent = Agent::start(config.clone(), options.once).map_err(|fault| match fault {
-            StartError::State(text) => (Exit::Io, text),
-            StartError::Config(text) => (Exit::Config, text),
-        })?;
+        let mut agent = match (Agent::start(config.clone(), options.once), before.take()) {
+            (Ok(agent), _) => agent,
+            (Err(StartError::State(text) | StartError::Config(text)), Some(old)) => {
+                error!("{text}; the old configuration stays");
+                config = old;
+                continue;
+            }
+            (Err(StartError::State(text)), None) => return Err((Exit::Io, text)),
+            (Err(StartError::Config(text)), None) => return Err((Exit::Config, text)),
+        };
         notify::ready();
         let end = mind(&mut agent, &mut signals, options, deadline).await;
         if !matches!(end, End::Reload(_)) {
             notify::stopping();
         }
-        agent.stop().await;
+        tokio::select! {
+            () = agent.stop() => {}
+            () = signals.stop() => warn!("told twice: stopping at once; the next start goes on from the last commit"),
+        }
         match end {
-            End::Reload(new) => config = new,
+            End::Reload(new) => before = Some(std::mem::replace(&mut config, new)),
             End::Stopped => return Ok(Exit::Done),
             End::TimedOut => {
                 print(&agent.books());
@@ -240,6 +251,14 @@ impl Signals {
             _ = self.term.recv() => Told::Stop("SIGTERM"),
             _ = self.int.recv() => Told::Stop("SIGINT"),
             _ = self.reload.recv() => Told::Reload,
+        }
+    }
+
+    /// The next signal to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
     }
 }

@@ -43,6 +43,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
 }
 
 /// An open file of a [`Disk`].
+#[allow(clippy::len_without_is_empty, reason = "nobody asks a file of the spool whether it is empty")]
 pub trait DiskFile: Send + 'static {
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;

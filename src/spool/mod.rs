@@ -43,8 +43,8 @@ mod writer;
 pub use cursor::Cursor;
 pub use position::{Committed, Position};
 pub use quarantine::Quarantine;
-pub use reader::Reader;
-pub use recovery::{Recovery, open};
+pub use reader::{Reader, Visit};
+pub use recovery::{Opened, Recovery, open};
 pub use writer::{Uncommitted, Writer};
 
 use crate::limits;

@@ -101,6 +101,7 @@ pub struct Quarantine<D: Disk> {
 
 struct Shared {
     max_bytes: u64,
+    max_entries: u64,
     state: Mutex<State>,
 }
 
@@ -120,6 +121,10 @@ impl<D: Disk> Clone for Quarantine<D> {
 impl<D: Disk> Quarantine<D> {
     /// Opens the quarantine of a state directory, and removes what a crash left half written.
     pub fn open(disk: D, max_bytes: u64) -> io::Result<Quarantine<D>> {
+        Quarantine::bounded(disk, max_bytes, limits::QUARANTINE_ENTRIES)
+    }
+
+    fn bounded(disk: D, max_bytes: u64, max_entries: u64) -> io::Result<Quarantine<D>> {
         disk.create_dir(DIR)?;
         atomic::sweep(&disk, DIR)?;
         let mut totals = Totals::default();
@@ -128,7 +133,7 @@ impl<D: Disk> Quarantine<D> {
             totals.bytes += len;
         }
         let state = Mutex::new(State { totals, writers: 0 });
-        Ok(Quarantine { disk, shared: Arc::new(Shared { max_bytes, state }) })
+        Ok(Quarantine { disk, shared: Arc::new(Shared { max_bytes, max_entries, state }) })
     }
 
     /// Sets something aside. Durable on return.
@@ -154,7 +159,7 @@ impl<D: Disk> Quarantine<D> {
             given: 0,
             crc: 0,
         };
-        if before.is_none() && state.totals.entries >= limits::QUARANTINE_ENTRIES {
+        if before.is_none() && state.totals.entries >= self.shared.max_entries {
             state.totals.only_counted += 1;
             return Ok(writer);
         }
@@ -170,11 +175,11 @@ impl<D: Disk> Quarantine<D> {
         self.shared.lock().totals
     }
 
-    /// Visits all entries, in no order. One that cannot be read is passed to `visit` as its name and the error.
-    pub fn list(&self, visit: &mut dyn FnMut(Result<Stored, (&str, io::Error)>)) -> io::Result<()> {
+    /// Visits all entries, in no order: the name of each, and what it is or why it cannot be read.
+    pub fn list(&self, visit: &mut dyn FnMut(&str, io::Result<Stored>)) -> io::Result<()> {
         for (name, _) in self.disk.list(DIR)? {
             if let Some(id) = name.strip_suffix(SUFFIX) {
-                visit(self.stored(id).map(|(stored, _)| stored).map_err(|error| (id, error)));
+                visit(id, self.stored(id).map(|(stored, _)| stored));
             }
         }
         Ok(())
@@ -442,7 +447,7 @@ mod tests {
             (&b"<html>"[..], "not-gzip", "begins with <html>")
         );
         let mut all = Vec::new();
-        after.list(&mut |stored| all.push(stored.unwrap())).unwrap();
+        after.list(&mut |_, stored| all.push(stored.unwrap())).unwrap();
         all.sort_by_key(|stored| stored.index);
         assert_eq!(all[0], stored);
         assert_eq!((all[1].index, all[1].output.as_deref(), all[1].kept), (Some(3), Some("siem"), 2));
@@ -519,20 +524,20 @@ mod tests {
     fn when_it_is_full_entries_are_kept_without_raw_bytes_and_then_only_counted() {
         let max = 4000;
         let disk = FaultDisk::new();
-        let quarantine = Quarantine::open(disk.clone(), max).unwrap();
+        let quarantine = Quarantine::bounded(disk.clone(), max, 100).unwrap();
         let big = object("big");
         quarantine.put(&entry(&big), &[7; 3000]).unwrap();
         let (raw, stored) = contents(&quarantine, &big).unwrap();
         assert_eq!((raw.len() as u64, stored.given), (max / limits::QUARANTINE_ENTRY_FRACTION, 3000));
-        for n in 0..limits::QUARANTINE_ENTRIES + 5 {
+        for n in 0..105 {
             quarantine.put(&entry(&object(&n.to_string())), &[1; 900]).unwrap();
         }
         let totals = quarantine.totals();
-        assert_eq!((totals.entries, totals.only_counted), (limits::QUARANTINE_ENTRIES, 6));
+        assert_eq!((totals.entries, totals.only_counted), (100, 6));
         let head = HEAD_MAX as u64 + TRAILER as u64;
         assert!(totals.bytes <= max + totals.entries * head);
         let mut raw = 0;
-        quarantine.list(&mut |stored| raw += stored.unwrap().kept).unwrap();
+        quarantine.list(&mut |_, stored| raw += stored.unwrap().kept).unwrap();
         assert!(raw <= max && raw > max / 2, "{raw}");
         assert_books(&disk, &quarantine);
         // An entry with raw bytes is not replaced by one without.

@@ -22,6 +22,10 @@ use crate::record::ObjectId;
 /// Bytes that are copied at a time from a damaged segment into the quarantine.
 const COPY: usize = 4096;
 
+/// Gets a record: its object, its index there, its bytes, and the cursor that stands behind it. `Break`: it was not
+/// taken.
+pub type Visit<'a> = dyn FnMut(&ObjectId, u32, &[u8], Cursor) -> ControlFlow<()> + 'a;
+
 /// Reads for one output.
 pub struct Reader<D: Disk> {
     spool: Arc<Spool<D>>,
@@ -66,10 +70,7 @@ impl<D: Disk> Reader<D> {
     /// breaks: then that record was not taken, and comes first the next time.
     ///
     /// Blocks on the disk. After an error the reader stands behind the last record that was taken.
-    pub fn read(
-        &mut self,
-        visit: &mut dyn FnMut(&ObjectId, u32, &[u8], Cursor) -> ControlFlow<()>,
-    ) -> Result<(), SpoolError> {
+    pub fn read(&mut self, visit: &mut Visit<'_>) -> Result<(), SpoolError> {
         while let Some(limit) = self.limit()? {
             let Reader { frames, file, stand, at, done, object, .. } = self;
             let Some((_, file)) = file else { return Err(SpoolError::Misuse("no file to read")) };

@@ -62,6 +62,9 @@ impl Recovery {
     }
 }
 
+/// What [`open`] returns.
+pub type Opened<D> = (Writer<D>, Arc<Spool<D>>, Recovery);
+
 /// Opens the spool: finds the end of the log, cuts off what is behind it, and tells `on_object` every committed
 /// object that ends behind `replay_from` (the ledger's checkpoint, a boundary of objects), oldest first: identity,
 /// fate, counts, and the place behind its end frame.
@@ -74,7 +77,7 @@ pub fn open<D: Disk>(
     quarantine: Quarantine<D>,
     replay_from: Position,
     on_object: &mut dyn FnMut(ObjectId, ObjectFate, Counts, Position),
-) -> Result<(Writer<D>, Arc<Spool<D>>, Recovery), SpoolError> {
+) -> Result<Opened<D>, SpoolError> {
     options.validate()?;
     for dir in [segment::DIR, cursor::DIR] {
         disk.create_dir(dir).map_err(SpoolError::disk("create", dir))?;
@@ -346,9 +349,10 @@ fn cut<D: Disk>(
     }
     for Segment { number, end } in segments.iter().rev().copied() {
         let len = files.iter().find(|file| file.number == number).map_or(0, |file| file.len);
-        if len > end {
+        // The new end even where it seems to be short enough: that may not be durable.
+        if len > end || (removed && number == segment) {
             shorten(disk, number, end)?;
-            recovery.cut_bytes += len - end;
+            recovery.cut_bytes += len.saturating_sub(end);
         }
     }
     Ok(segments)
@@ -376,7 +380,9 @@ fn load_cursors<D: Disk>(
             recovery.note(format!("output {output:?} is not configured any more: its cursor is removed"));
         }
     }
-    let load = |output: &Box<str>| match cursor::load(disk, output)
+    // What is read here may be a name that no sync has covered yet, and segments will be removed on its word.
+    disk.sync_dir(cursor::DIR).map_err(SpoolError::disk("sync", cursor::DIR))?;
+    let mut load = |output: &str| match cursor::load(disk, output)
         .map_err(SpoolError::disk("read", cursor::path(output)))?
     {
         Kept::Cursor(cursor) => Ok(Some(cursor)),
@@ -389,7 +395,7 @@ fn load_cursors<D: Disk>(
             Ok(None)
         }
     };
-    options.outputs.iter().map(load).collect()
+    options.outputs.iter().map(|output| load(output)).collect()
 }
 
 /// Puts a cursor that stands outside of the log back into it.
@@ -435,4 +441,48 @@ fn shared<D: Disk>(
     let shared = Mutex::new(Shared { segments, committed, outputs, moves: 0, damaged: 0 });
     let (published, _) = watch::channel(committed);
     Spool { disk, options, quarantine, shared, moved: Condvar::new(), committed: published, saving }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Segment `number` of 100 bytes that follows a place; (0, 0) is none.
+    fn file(number: u64, follows: (u64, u64)) -> File {
+        let (segment, offset) = follows;
+        File { number, len: 100, header: Header::Follows(Position { segment, offset }) }
+    }
+
+    fn parts(files: &[File], known: u64) -> (Vec<(u64, u64)>, Vec<u64>) {
+        let Chain { parts, gaps } = chain(files, Position { segment: known, offset: HEADER });
+        (parts.iter().map(|part| (part.number, part.end)).collect(), gaps)
+    }
+
+    #[test]
+    fn segments_follow_each_other() {
+        let files = [file(3, (2, 77)), file(4, (3, 100)), file(5, (4, 100))];
+        assert_eq!(parts(&files, 0), (vec![(3, 100), (4, 100), (5, 100)], vec![]), "2 was reclaimed");
+        assert_eq!(parts(&[], 7), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_was_taken_back_is_void() {
+        // 4 and 5 were taken back, and the last 40 bytes of 3.
+        let files = [file(3, (2, 77)), file(4, (3, 100)), file(5, (4, 100)), file(6, (3, 60))];
+        assert_eq!(parts(&files, 0), (vec![(3, 60), (6, 100)], vec![]));
+    }
+
+    #[test]
+    fn a_newest_segment_without_header_counts_only_when_somebody_has_been_there() {
+        let torn = File { header: Header::Unreadable, ..file(5, (0, 0)) };
+        let files = [file(3, (2, 77)), file(4, (3, 60)), torn];
+        assert_eq!(parts(&files, 4), (vec![(3, 60), (4, 100)], vec![]));
+        assert_eq!(parts(&files, 5), (vec![(3, 60), (4, 100), (5, 100)], vec![]));
+    }
+
+    #[test]
+    fn a_missing_or_short_segment_is_reported_and_the_older_ones_stay() {
+        let files = [file(3, (2, 77)), file(5, (4, 100)), file(6, (5, 120))];
+        assert_eq!(parts(&files, 0), (vec![(3, 100), (5, 100), (6, 100)], vec![5, 4]));
+    }
 }

@@ -205,7 +205,8 @@ impl<D: Disk> Writer<D> {
                 }
                 self.at = object.begin;
             }
-            _ => self.retreat(object.begin),
+            // Which is where it began, but for the header of a segment that may have been begun for it.
+            _ => self.retreat(self.ended),
         }
         Ok(())
     }
@@ -262,6 +263,8 @@ impl<D: Disk> Writer<D> {
             }
             needed = needed.min(self.spool.lock().outputs[index].saved.begin.segment);
         }
+        // First, since what is void is known to be so from a later segment, which may be among those removed.
+        self.remove_void().map_err(SpoolError::disk("remove void segments from", segment::DIR))?;
         let mut freed = 0;
         loop {
             let oldest = self.spool.lock().segments.first().copied();
@@ -462,9 +465,17 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Removes what is void, the newest first and each durably before what is older is touched: until the next segment
-    /// says that they are void, a restart must find the log as it was, or a beginning of it.
     fn give_back(&mut self, end: Position) -> std::io::Result<()> {
+        self.remove_void()?;
+        self.spool.disk.open(&segment::path(end.segment))?.set_len(end.offset)
+    }
+
+    /// Removes what is void, the newest first and durably before what is older is touched: until the next segment
+    /// says that they are void, a restart must find the log as it was, or a beginning of it.
+    fn remove_void(&mut self) -> std::io::Result<()> {
+        if self.void.is_empty() {
+            return Ok(());
+        }
         let disk = &self.spool.disk;
         for number in self.void.iter().rev() {
             match disk.remove(&segment::path(*number)) {
@@ -472,11 +483,9 @@ impl<D: Disk> Writer<D> {
                 _ => {}
             }
         }
-        if !self.void.is_empty() {
-            disk.sync_dir(segment::DIR)?;
-            self.void.clear();
-        }
-        disk.open(&segment::path(end.segment))?.set_len(end.offset)
+        disk.sync_dir(segment::DIR)?;
+        self.void.clear();
+        Ok(())
     }
 
     /// Tells the tail's length on disk to the books of [`Spool::used_bytes`].

@@ -163,8 +163,7 @@ impl Naive<'_> {
                 Some(b'{' | b'[') => {
                     let feeds =
                         if self.by_line && !*container { Feeds::Nowhere } else { Feeds::OutsideStrings };
-                    let here = self.nested(self.depth - 1, feeds, *container)?;
-                    *deep = deep.or(here);
+                    self.nested(self.depth - 1, feeds, *container, deep)?;
                 }
                 Some(b'"') => self.string(Feeds::OutsideStrings)?,
                 Some(byte) if literal(byte) => self.literal()?,
@@ -206,10 +205,11 @@ impl Naive<'_> {
                 None => return Err(CUT),
                 Some(b']') if first => break,
                 Some(byte @ (b'{' | b'[')) => {
-                    let deep = match self.nested(self.depth, Feeds::Anywhere, false) {
+                    let mut deep = None;
+                    match self.nested(self.depth, Feeds::Anywhere, false, &mut deep) {
                         Err(("line-not-json", at)) => return Err(("not-json", at)),
                         other => other?,
-                    };
+                    }
                     let verdict = match byte {
                         b'{' => self.verdict(start, self.at, deep, None),
                         _ => Err("record-not-an-object"),
@@ -263,9 +263,9 @@ impl Naive<'_> {
         if self.peek().is_none() { Err(CUT) } else { Ok(()) }
     }
 
-    /// Answers where it first goes deeper than `bound`.
-    fn nested(&mut self, bound: usize, feeds: Feeds, passed_over: bool) -> End<Option<usize>> {
-        let (mut kinds, mut deep) = (Vec::new(), None);
+    /// `deep`: where the record first went deeper than `bound`, also when a fault follows.
+    fn nested(&mut self, bound: usize, feeds: Feeds, passed_over: bool, deep: &mut Option<usize>) -> End<()> {
+        let mut kinds = Vec::new();
         loop {
             match self.peek() {
                 None => return Err(CUT),
@@ -276,7 +276,7 @@ impl Naive<'_> {
                 Some(byte @ (b'{' | b'[')) => {
                     kinds.push(byte + 2);
                     if kinds.len() > bound {
-                        deep = deep.or(Some(self.at));
+                        *deep = deep.or(Some(self.at));
                         if passed_over {
                             return Err(("not-json", self.at));
                         }
@@ -294,7 +294,7 @@ impl Naive<'_> {
             }
             self.at += 1;
             if kinds.is_empty() {
-                return Ok(deep);
+                return Ok(());
             }
         }
     }

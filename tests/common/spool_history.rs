@@ -87,15 +87,15 @@ struct Count {
 impl World {
     /// A machine that has never run. [`World::start`] it.
     pub fn new(disk: FaultDisk, options: Options) -> World {
-        let output = |name: &Box<str>| Output {
-            name: name.clone(),
+        let output = |name: &str| Output {
+            name: name.into(),
             acknowledged: Count::default(),
             kept: vec![Count::default()],
             ahead: Vec::new(),
         };
         World {
             disk,
-            outputs: options.outputs.iter().map(output).collect(),
+            outputs: options.outputs.iter().map(|name| output(name)).collect(),
             options,
             running: None,
             committed: Vec::new(),
@@ -236,7 +236,7 @@ impl World {
         assert!(self.open.is_none());
         self.attempts += 1;
         let key = format!("{}/{}", self.attempts, "k".repeat(len));
-        let source = if self.attempts % 3 == 0 { "other" } else { "prod" };
+        let source = if self.attempts.is_multiple_of(3) { "other" } else { "prod" };
         let id = ObjectId { source: source.into(), bucket: "acme".into(), key: key.into() };
         if self.write(&mut |writer| writer.begin(&id))? {
             let (fate, counts) = (ObjectFate::Collected, Counts::default());

@@ -222,13 +222,13 @@ fn set_aside(bucket: &Bucket, home: &Home, faults: &mut Vec<String>) {
 fn quarantined(home: &Home) -> std::io::Result<Vec<(String, String)>> {
     let quarantine = Quarantine::open(StdDisk::open(&home.state_dir())?, u64::MAX)?;
     let mut found = Vec::new();
-    quarantine.list(&mut |entry| {
+    quarantine.list(&mut |id, entry| {
         found.push(match entry {
             Ok(entry) => (
                 entry.object.key.into(),
                 format!("{}: {} ({} bytes)", entry.reason, entry.detail, entry.kept),
             ),
-            Err((id, error)) => (id.to_owned(), format!("cannot be read: {error}")),
+            Err(error) => (id.to_owned(), format!("cannot be read: {error}")),
         });
     })?;
     found.sort();

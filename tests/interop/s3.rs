@@ -79,12 +79,13 @@ impl Server {
             default_domain: "".into(),
             endpoint: self.endpoint.clone(),
             ca_file: None,
+            proxies: Default::default(),
             credentials: Credentials::IamUser {
                 access_key_id: self.access_key.clone().into(),
                 secret_access_key: Secret::new(secret_key.into()),
             },
         };
-        S3::new(&source, net::Client::new(None).unwrap())
+        S3::new(&source, net::Client::new(Default::default()).unwrap())
     }
 
     /// PUT, with a signature of its own: the agent never writes.
@@ -123,7 +124,7 @@ impl Server {
         let headers = [("host", &*authority)].into_iter();
         let signable = SignableRequest::new("PUT", &uri, headers, SignableBody::Bytes(body)).unwrap();
         sign(signable, &params).unwrap().into_parts().0.apply_to_request_http1x(&mut request);
-        let answer = net::Client::new(None).unwrap().request(request).await.unwrap();
+        let answer = net::Client::new(Default::default()).unwrap().request(request).await.unwrap();
         let status = answer.status();
         let said = answer.into_body().read_at_most(4096).await.unwrap();
         if !status.is_success() && !path.is_empty() {

@@ -91,7 +91,10 @@ fn deliver(receiver: &mut Receiver, batch: &mut Batch<usize>) -> Delivery {
                 Step::Probe => {
                     done.probes += 1;
                     let record = control.unwrap();
-                    batch.probed(receiver.post(record..record + 1) == Answer::Accepted);
+                    match receiver.post(record..record + 1) {
+                        Answer::Broken => {}
+                        answer => batch.probed(answer == Answer::Accepted),
+                    }
                 }
                 Step::SetAside(record) => {
                     assert_eq!(first + record, done.cursor, "the first unsettled record");

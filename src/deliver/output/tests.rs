@@ -28,6 +28,9 @@ struct Store {
     failing_reads: usize,
     failing_saves: usize,
     failing_asides: usize,
+    /// A record that vanishes from the spool when it is to be set aside.
+    damaged: Option<usize>,
+    vanished: bool,
 }
 
 type Shared = Arc<Mutex<Store>>;
@@ -54,6 +57,10 @@ impl Backlog for Memory {
     fn read(&mut self, visit: &mut Visit<'_, usize>) -> io::Result<()> {
         let mut store = self.store.lock().unwrap();
         while let Some(record) = store.records.get(self.at) {
+            if store.damaged == Some(self.at) && store.vanished {
+                self.at += 1;
+                continue;
+            }
             let object =
                 ObjectId { source: "s".into(), bucket: "b".into(), key: format!("k{}", self.at / 3).into() };
             if visit(&object, (self.at % 3) as u32, record.as_bytes(), self.at + 1).is_break() {
@@ -67,7 +74,9 @@ impl Backlog for Memory {
     }
 
     fn rewind(&mut self) -> io::Result<()> {
-        self.at = self.store.lock().unwrap().cursor;
+        let mut store = self.store.lock().unwrap();
+        store.vanished = true;
+        self.at = store.cursor;
         Ok(())
     }
 
@@ -80,7 +89,9 @@ impl Backlog for Memory {
         let mut store = self.store.lock().unwrap();
         for record in store.cursor..settled.cursor {
             assert!(
-                store.accepted.contains(&record) || store.aside.contains(&record),
+                store.accepted.contains(&record)
+                    || store.aside.contains(&record)
+                    || store.damaged == Some(record),
                 "the cursor moved over record {record}, which is nowhere else"
             );
         }
@@ -424,6 +435,7 @@ fn the_buffer_of_a_batch_is_used_again_unless_a_huge_record_made_it_grow() {
         lines: Vec::new(),
         format: Format::Raw,
         batch_bytes: 100,
+        next: Next::Here,
     };
     work.fill().unwrap();
     let place = work.lines.as_ptr();
@@ -433,4 +445,14 @@ fn the_buffer_of_a_batch_is_used_again_unless_a_huge_record_made_it_grow() {
     assert_eq!((work.lines.as_ptr(), work.lines.capacity()), (place, 100));
     work.take_back(Bytes::from(Vec::from([0; 5000])));
     assert_eq!(work.lines.capacity(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_record_whose_place_was_damaged_meanwhile_never_condemns_its_neighbour() {
+    let store = store(40, &[20]);
+    store.lock().unwrap().damaged = Some(20);
+    start(&store, &config(1000, 100), |lines| (1, strict(lines, usize::MAX))).drain().await;
+    let store = store.lock().unwrap();
+    assert!(store.aside.is_empty());
+    assert!((0..40).all(|record| record == 20 || store.accepted.contains(&record)));
 }

@@ -143,6 +143,8 @@ impl<D: Disk> Ledger<D> {
     fn open_bounded(disk: D, memory_entries: usize) -> Result<Ledger<D>, LedgerError> {
         disk.create_dir(DIR).map_err(LedgerError::disk("create", DIR))?;
         atomic::sweep(&disk, DIR).map_err(LedgerError::disk("tidy", DIR))?;
+        // A process that was killed between a rename and its sync left a name that we see and a power cut takes back.
+        disk.sync_dir(DIR).map_err(LedgerError::disk("sync", DIR))?;
         let saved = read_checkpoint(&disk)?;
         let mut state = State { through: saved.through, ..State::default() };
         for (source, books) in &saved.books {

@@ -1,5 +1,6 @@
 //! The way to a server, one step after the other: name, TCP, TLS. The first two are done here, so that they can
-//! be told apart; TLS is the real client's, with its trust.
+//! be told apart; TLS is the real client's, with its trust. Where there is a proxy, the first two are the way to
+//! that, and the third is the tunnel and TLS to the server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,23 +13,34 @@ use tokio::time::{Instant, timeout};
 use super::super::advice;
 use super::super::finding::{Blocked, Finding, Kind, Notes};
 use super::STEP;
-use crate::net::Client;
+use crate::net::{Client, Proxy};
 
 /// The steps in their order.
 pub(super) const STEPS: [&str; 3] = ["dns", "tcp", "tls"];
 /// Addresses of a name that are tried.
 const ADDRESSES: usize = 16;
 
+/// What the operator wrote to get to a proxy.
+const PROXY: &str = "`proxy` (or the environment's HTTPS_PROXY)";
+
 /// Probes the way to the server of a URI. `setting` names what the operator wrote to get there.
-pub(super) async fn reach(client: &Client, to: &Uri, setting: &str, notes: &Notes) -> Result<(), Blocked> {
-    let tls = to.scheme_str() == Some("https");
-    let host = to.host().unwrap_or_default();
-    let port = to.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let addresses = look_up(host, port, setting, notes).await?;
-    connect(host, port, &addresses, setting, notes).await?;
+pub(super) async fn reach(
+    client: &Client,
+    proxy: Option<&Proxy>,
+    to: &Uri,
+    setting: &str,
+    notes: &Notes,
+) -> Result<(), Blocked> {
+    let (host, port) = place(to);
+    let first = proxy.map_or(to, Proxy::uri);
+    let of_first = proxy.map_or(setting, |_| PROXY);
+    let (next, next_port) = place(first);
+    let addresses = look_up(next, next_port, of_first, notes).await?;
+    connect(next, next_port, &addresses, proxy.is_some(), of_first, notes).await?;
     match client.connect(to.clone()).await {
-        Ok(()) if tls => {
-            notes.add(Finding::ok("tls", format!("the certificate of {host} is accepted")));
+        Ok(()) if is_tls(to) => {
+            let through = proxy.map_or_else(String::new, |proxy| format!(", through {proxy}"));
+            notes.add(Finding::ok("tls", format!("the certificate of {host} is accepted{through}")));
             Ok(())
         }
         Ok(()) => {
@@ -40,6 +52,14 @@ pub(super) async fn reach(client: &Client, to: &Uri, setting: &str, notes: &Note
             Err(notes.block(finding, format!("there is no connection to {host}")))
         }
     }
+}
+
+fn is_tls(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
+}
+
+fn place(uri: &Uri) -> (&str, u16) {
+    (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 }))
 }
 
 async fn look_up(host: &str, port: u16, setting: &str, notes: &Notes) -> Result<Vec<SocketAddr>, Blocked> {
@@ -73,6 +93,7 @@ async fn connect(
     host: &str,
     port: u16,
     addresses: &[SocketAddr],
+    is_proxy: bool,
     setting: &str,
     notes: &Notes,
 ) -> Result<(), Blocked> {
@@ -87,7 +108,8 @@ async fn connect(
         match attempt {
             Ok((address, Ok(Ok(_)))) => {
                 let took = milliseconds(begin.elapsed());
-                notes.add(Finding::ok("tcp", format!("{address} answers in {took} ms")));
+                let who = if is_proxy { "the proxy at " } else { "" };
+                notes.add(Finding::ok("tcp", format!("{who}{address} answers in {took} ms")));
                 return Ok(());
             }
             Ok((address, Ok(Err(error)))) => {
@@ -122,7 +144,8 @@ mod tests {
 
     use super::super::super::finding::{Level, Part, Section};
     use super::*;
-    use crate::net::Timeouts;
+    use crate::net::scripted::{Reply, Server};
+    use crate::net::{Options, Proxies, Timeouts};
 
     const SHORT: Timeouts = Timeouts {
         connect: Duration::from_secs(2),
@@ -131,8 +154,14 @@ mod tests {
     };
 
     async fn steps(uri: &str) -> Section {
-        let (client, notes) = (Client::with_timeouts(None, SHORT).unwrap(), Notes::default());
-        let because = match reach(&client, &uri.parse().unwrap(), "`url`", &notes).await {
+        steps_through(Proxies::default(), uri).await
+    }
+
+    async fn steps_through(proxies: Proxies, uri: &str) -> Section {
+        let options = Options { ca_file: None, proxies: proxies.clone(), timeouts: SHORT };
+        let (client, notes) = (Client::new(options).unwrap(), Notes::default());
+        let to = uri.parse().unwrap();
+        let because = match reach(&client, proxies.of(&to), &to, "`url`", &notes).await {
             Ok(()) => String::new(),
             Err(Blocked(text)) => text,
         };
@@ -170,5 +199,25 @@ mod tests {
 
         let section = steps(&format!("http://{address}/")).await;
         assert_eq!(levels(&section), [Ok, Ok, Ok], "{section:?}");
+    }
+
+    /// The steps before the last are those to the proxy: what stands behind it may have no address here.
+    #[tokio::test]
+    async fn a_proxy_is_probed_in_the_place_of_the_server_and_then_asked_for_it() {
+        use Level::{Fail, NotTested, Ok};
+        let through =
+            |address| Proxies::all(Proxy::new(format!("http://{address}").parse().unwrap(), None).unwrap());
+        let behind = "https://only-the-proxy-knows.invalid/";
+
+        let refusing = Server::start([Reply::new(403, "", b"")]).await;
+        let section = steps_through(through(refusing.address), behind).await;
+        assert_eq!(levels(&section), [Ok, Ok, Fail(Kind::Permission)], "{section:?}");
+        assert!(section.findings[1].what.starts_with("the proxy at 127.0.0.1:"), "{section:?}");
+        assert!(refusing.requests()[0].starts_with("CONNECT only-the-proxy-knows.invalid:443 "));
+
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let section = steps_through(through(closed), behind).await;
+        assert_eq!(levels(&section), [Ok, Fail(Kind::Unavailable), NotTested], "{section:?}");
+        assert!(section.findings[1].fix.contains("`proxy`"), "{section:?}");
     }
 }

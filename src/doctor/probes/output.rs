@@ -10,7 +10,7 @@ use super::super::finding::{Blocked, Finding, Kind, Notes, Part, Section};
 use super::files::{self, bytes, cannot_write};
 use super::{PART, TIME_IS_UP, TIMEOUTS, network};
 use crate::config::{self, OutputKind};
-use crate::net::Client;
+use crate::net::{Client, Options};
 
 /// Probes an output.
 pub(in crate::doctor) async fn output(output: config::Output) -> Section {
@@ -40,10 +40,13 @@ async fn probe(kind: OutputKind, notes: &Notes) -> Result<(), Blocked> {
             let work = move || file(&path, rotate_bytes, rotate_keep, &notes);
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Blocked(error.to_string())))
         }
-        OutputKind::Http { url, ca_file, .. } => {
+        OutputKind::Http { url, ca_file, proxies, .. } => {
             // Nothing is posted: even an empty body could become an event. A connection cannot.
-            match Client::with_timeouts(ca_file.as_deref(), TIMEOUTS) {
-                Ok(client) => network::reach(&client, &url, "the output's `url`", notes).await,
+            let proxy = proxies.of(&url).cloned();
+            match Client::new(Options { ca_file: ca_file.as_deref(), proxies, timeouts: TIMEOUTS }) {
+                Ok(client) => {
+                    network::reach(&client, proxy.as_ref(), &url, "the output's `url`", notes).await
+                }
                 Err(error) => {
                     let what = "there is nobody to trust";
                     let finding =

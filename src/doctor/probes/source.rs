@@ -16,7 +16,7 @@ use crate::aws::{Class, Fault};
 use crate::config;
 use crate::decode::{Broken, Decoder, Failure, Sink};
 use crate::discover::key::{self, LogKey};
-use crate::net::{self, Client};
+use crate::net::{self, Client, Options};
 
 /// In the order of the report. A queue's attributes and permission belong behind `decode` once sources can have one.
 const PROBES: [&str; 13] = [
@@ -55,12 +55,9 @@ pub(in crate::doctor) async fn source(source: config::Source, spool: Option<conf
     notes.finish(part, &PROBES, &because)
 }
 
-async fn probe(
-    mut source: config::Source,
-    spool: Option<config::Spool>,
-    notes: &Notes,
-) -> Result<(), Blocked> {
-    let client = match Client::with_timeouts(source.ca_file.as_deref(), TIMEOUTS) {
+async fn probe(source: config::Source, spool: Option<config::Spool>, notes: &Notes) -> Result<(), Blocked> {
+    let (ca_file, proxies) = (source.ca_file.as_deref(), source.proxies.clone());
+    let client = match Client::new(Options { ca_file, proxies, timeouts: TIMEOUTS }) {
         Ok(client) => client,
         Err(error) => {
             let finding = Finding::fail(
@@ -73,7 +70,7 @@ async fn probe(
             return Err(notes.block(finding, "there is no client without trust"));
         }
     };
-    let mut s3 = S3::new(&source, client.clone());
+    let s3 = S3::new(&source, client.clone());
     let Ok(base) = format!("{}/", s3.base_url()).parse::<Uri>() else {
         let finding = Finding::fail(
             "dns",
@@ -84,37 +81,22 @@ async fn probe(
         );
         return Err(notes.block(finding, "there is no address"));
     };
-    network::reach(&client, &base, "`region` and `endpoint`", notes).await?;
+    let proxy = source.proxies.of(&base);
+    network::reach(&client, proxy, &base, "`region` and `endpoint`", notes).await?;
     let answer = answer(&client, &base, notes).await?;
     let ahead = clock(&answer, notes);
 
-    // A wrong region is told once, and the rest is tested in the right one.
     let named = answer.get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
     let named = named.filter(|name| name.len() <= REGION_BYTES && key::is_region(name));
-    if let Some(right) = named.filter(|right| **right != *source.region) {
-        notes.add(wrong_region(&source, right, &format!("the server says so: x-amz-bucket-region: {right}")));
-        source = moved(source, right);
-        s3 = S3::new(&source, client.clone());
-    }
-    let mut listed = Bucket::new(&s3).folders(&logs_of(&source.prefix)).await;
-    if let Err(Fault { class: Class::WrongRegion(right), said, .. }) = &listed
-        && !notes.has("region")
-    {
-        notes.add(wrong_region(&source, right, said));
-        source = moved(source, right);
-        s3 = S3::new(&source, client.clone());
-        listed = Bucket::new(&s3).folders(&logs_of(&source.prefix)).await;
-    }
+    // A wrong region is followed: what comes after is tested in the right one.
+    let listed = Bucket::new(&s3).folders(&logs_of(&source.prefix)).await;
+    region(&source, &s3, named, listed.as_ref().err(), notes);
     let top = match listed {
         Ok(top) => top,
         Err(fault) => return Err(list_failed(&source, &s3, &fault, notes)),
     };
     notes.add(accepted(&source));
-    let bucket = &source.bucket;
-    notes.add(Finding::ok("list", format!("bucket {bucket} may be listed")));
-    if !notes.has("region") {
-        notes.add(Finding::ok("region", format!("bucket {bucket} is in {}", source.region)));
-    }
+    notes.add(Finding::ok("list", format!("bucket {} may be listed", source.bucket)));
 
     let found = Bucket::new(&s3).survey(&source, top, notes).await?;
     let newest = newest::probe(&Bucket::new(&s3), &source, &found, now() + ahead, notes).await?;
@@ -197,22 +179,31 @@ fn skew(ahead: time::Duration) -> Finding {
     )
 }
 
-fn wrong_region(source: &config::Source, right: &str, said: &str) -> Finding {
-    Finding::fail(
-        "region",
-        Kind::Config,
-        format!("bucket {} is in region {right}, not in {}", source.bucket, source.region),
-        said,
-        format!("set `region = \"{right}\"` in [[source]] {}", source.name),
-    )
-}
-
-/// The source as it would be with the right region.
-fn moved(source: config::Source, right: &str) -> config::Source {
-    let labels = source.endpoint.host.split('.');
-    let host = labels.map(|label| if label == &*source.region { right } else { label }).collect::<Vec<_>>();
-    let endpoint = config::Endpoint { host: host.join(".").into(), ..source.endpoint };
-    config::Source { region: right.into(), endpoint, ..source }
+/// Compares the configured region with the one that was followed to, or that the server named to a stranger.
+fn region(source: &config::Source, s3: &S3, named: Option<&str>, fault: Option<&Fault>, notes: &Notes) {
+    let config::Source { name, bucket, region, .. } = source;
+    let followed = s3.region();
+    let right = match fault.map(|fault| &fault.class) {
+        Some(Class::WrongRegion(right)) => right,
+        _ if *followed != **region => &*followed,
+        _ => named.unwrap_or(region),
+    };
+    if right == &**region {
+        // S3 refuses for want of permission only in the bucket's own region.
+        if fault.is_none_or(|fault| fault.cause == "list-denied") {
+            notes.add(Finding::ok("region", format!("bucket {bucket} is in {region}")));
+        }
+        return;
+    }
+    let what = format!("bucket {bucket} is in region {right}, not in {region}");
+    let fix = format!("set `region = \"{right}\"` in [[source]] {name}");
+    notes.add(match fault.filter(|fault| fault.cause == "wrong-region") {
+        Some(fault) => Finding::fail("region", Kind::Config, what, fault.said.to_string(), fix),
+        None => {
+            let why = "the server says so; the agent follows it there, with a detour at each start";
+            Finding::warn("region", what, why, fix)
+        }
+    });
 }
 
 fn accepted(source: &config::Source) -> Finding {
@@ -221,7 +212,8 @@ fn accepted(source: &config::Source) -> Finding {
 }
 
 fn list_failed(source: &config::Source, s3: &S3, fault: &Fault, notes: &Notes) -> Blocked {
-    let about = about(source, s3, None);
+    let endpoint = s3.endpoint();
+    let about = about(source, &endpoint, None);
     let doing = format!("listing bucket {}", source.bucket);
     if advice::is_of_credentials(fault.cause) {
         return notes.block(
@@ -232,17 +224,12 @@ fn list_failed(source: &config::Source, s3: &S3, fault: &Fault, notes: &Notes) -
     // S3 looks at the signature before it looks at permissions.
     if fault.cause == "list-denied" {
         notes.add(accepted(source));
-        if !notes.has("region") {
-            notes.add(Finding::ok("region", format!("bucket {} is in {}", source.bucket, source.region)));
-        }
     }
-    let probe = if fault.cause == "wrong-region" && !notes.has("region") { "region" } else { "list" };
-    notes.block(advice::of_fault(probe, fault, &doing, &about), "the bucket cannot be listed")
+    notes.block(advice::of_fault("list", fault, &doing, &about), "the bucket cannot be listed")
 }
 
-fn about<'a>(source: &'a config::Source, s3: &'a S3, kms_key: Option<&'a str>) -> About<'a> {
+fn about<'a>(source: &'a config::Source, endpoint: &'a str, kms_key: Option<&'a str>) -> About<'a> {
     let config::Source { bucket, region, prefix, .. } = source;
-    let endpoint = s3.base_url().split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or("");
     About { bucket, region, prefix, endpoint, kms_key }
 }
 
@@ -308,7 +295,8 @@ async fn get_failed(source: &config::Source, s3: &S3, key: &str, fault: Fault, n
     };
     let text = |name| head.as_ref()?.get(name)?.to_str().ok();
     let kms = text("x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"));
-    let about = about(source, s3, text("x-amz-server-side-encryption-aws-kms-key-id"));
+    let endpoint = s3.endpoint();
+    let about = about(source, &endpoint, text("x-amz-server-side-encryption-aws-kms-key-id"));
     let fault = if kms { Fault { cause: "kms-denied", ..fault } } else { fault };
     notes.block(advice::of_fault("get", &fault, &doing, &about), "the newest object cannot be read")
 }

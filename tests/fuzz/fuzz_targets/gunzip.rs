@@ -2,6 +2,8 @@
 //! inflater is good by `miniz_oxide`'s whole-slice one, with the same text.
 #![no_main]
 
+use std::cell::RefCell;
+
 use libfuzzer_sys::fuzz_target;
 use trailspool::decode::DecodeError;
 use trailspool::decode::gunzip::Gunzip;
@@ -35,8 +37,20 @@ fn member(deflated: &[u8]) -> Vec<u8> {
 
 /// Text, members and trailing bytes. `None`: more text than is looked at.
 fn gunzip(object: &[u8], size: usize) -> Option<Result<(Vec<u8>, u32, u64), DecodeError>> {
-    let (mut gunzip, mut text) = (Gunzip::new(), Vec::new());
+    GUNZIP.with_borrow_mut(|gunzip| gunzip_with(gunzip, object, size))
+}
+
+thread_local! {
+    static GUNZIP: RefCell<Gunzip> = RefCell::default();
+}
+
+fn gunzip_with(
+    gunzip: &mut Gunzip,
+    object: &[u8],
+    size: usize,
+) -> Option<Result<(Vec<u8>, u32, u64), DecodeError>> {
     gunzip.start();
+    let mut text = Vec::new();
     for mut piece in object.chunks(size) {
         loop {
             match gunzip.step(piece) {

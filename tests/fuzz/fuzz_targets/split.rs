@@ -1,6 +1,7 @@
 //! Any text, cut in any way: the same records and the same end as the naive splitter finds in one go.
 #![no_main]
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 
 use libfuzzer_sys::fuzz_target;
@@ -16,12 +17,24 @@ fuzz_target!(|input: (u8, u8, bool, &[u8])| {
     if text.first() == Some(&0x1f) {
         return;
     }
-    let max_record = if long { limits::RECORD_BYTES } else { 60 };
-    let mut decoder = Decoder::new(max_record, u64::MAX);
+    let max_record = if long { LONG } else { SHORT };
+    DECODERS.with_borrow_mut(|[short, large]| {
+        compare(if long { large } else { short }, max_record, [first, second], text);
+    });
+});
+
+const SHORT: usize = 60;
+const LONG: usize = 64 * 1024;
+
+thread_local! {
+    static DECODERS: RefCell<[Decoder; 2]> = RefCell::new([SHORT, LONG].map(|max| Decoder::new(max, u64::MAX)));
+}
+
+fn compare(decoder: &mut Decoder, max_record: usize, cuts: [u8; 2], text: &[u8]) {
     decoder.start();
     let (mut found, mut rest) = (Found::default(), text);
     let mut end = Ok(());
-    for cut in [first, second].into_iter().cycle() {
+    for cut in cuts.into_iter().cycle() {
         if rest.is_empty() || end.is_err() {
             break;
         }
@@ -41,7 +54,7 @@ fuzz_target!(|input: (u8, u8, bool, &[u8])| {
     let records: Vec<_> = found.records.iter().map(|(bytes, why)| (bytes.as_slice(), *why)).collect();
     assert_eq!(records, expected);
     assert_eq!(end, expected_end);
-});
+}
 
 #[derive(Default)]
 struct Found {
