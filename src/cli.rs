@@ -9,7 +9,8 @@ use std::time::Duration;
 use lexopt::prelude::*;
 
 use crate::config::{self, Config};
-use crate::doctor;
+use crate::doctor::policy::{self, Kind, KmsKey, Principal};
+use crate::doctor::{self, regions};
 use crate::error::Exit;
 
 /// The configuration that is read unless `--config` names another.
@@ -23,6 +24,8 @@ Usage: trailspool COMMAND [OPTIONS]
 Commands:
   run        collect and forward until stopped
   check      find what is wrong with the configuration, the network, AWS and the outputs, and say the fix
+  policy     print the IAM, bucket and key policies that the sources need
+  regions    print AWS's regions and their endpoints
 
 Options of run:
   --config FILE       the configuration [/etc/trailspool/trailspool.toml]
@@ -32,6 +35,15 @@ Options of run:
 Options of check:
   --config FILE       the configuration [/etc/trailspool/trailspool.toml]
   --json              findings as JSON
+
+Options of policy (the documents are JSON on standard output, what each is stands on standard error):
+  --config FILE       the configuration [/etc/trailspool/trailspool.toml]
+  --only DOCUMENT     one kind of document: iam, assume, trust, bucket, key, queue, notification
+  --principal ARN     the IAM user or role whose credentials the sources use
+  --kms-key ARN       allow to decrypt objects that this KMS key encrypts
+
+Options of regions:
+  --tsv               every endpoint, tab-separated, for programs
 
 Options:
   -h, --help          show this help
@@ -61,7 +73,21 @@ enum Command {
     Version,
     Run { config: PathBuf, once: bool, timeout: Option<Duration> },
     Check { config: PathBuf, json: bool },
+    Policy(PolicyOptions),
+    Regions { tsv: bool },
 }
+
+/// What `trailspool policy` was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct PolicyOptions {
+    config: PathBuf,
+    only: Option<Kind>,
+    principal: Option<Principal>,
+    kms_key: Option<KmsKey>,
+}
+
+/// For faults of the command line.
+const COMMANDS: &str = "run, check, policy, regions";
 
 /// Does what the arguments (without the program's name) ask for. `run` is the service.
 pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOptions) -> ExitCode) -> ExitCode {
@@ -76,6 +102,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
             }
         },
         Ok(Command::Check { config, json }) => doctor::main(&config, json),
+        Ok(Command::Policy(options)) => policies(&options).into(),
+        Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
+        Ok(Command::Regions { tsv: false }) => print(&regions::table()),
         Err(text) => {
             complain(&format!("trailspool: {}\nTry 'trailspool --help'.\n", escaped(&text)));
             Exit::Usage.into()
@@ -87,13 +116,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = lexopt::Parser::from_args(args);
     let command = match parser.next().map_err(text)? {
-        None => return Err("a command is missing; commands: run, check".to_owned()),
+        None => return Err(format!("a command is missing; commands: {COMMANDS}")),
         Some(Short('h') | Long("help")) => Command::Help,
         Some(Short('V') | Long("version")) => Command::Version,
         Some(Value(word)) => match word.to_str() {
             Some("run") => return run(parser),
             Some("check") => return check(parser),
-            _ => return Err(format!("unknown command '{}'; commands: run, check", word.to_string_lossy())),
+            Some("policy") => return policy(parser),
+            Some("regions") => return regions(parser),
+            _ => return Err(format!("unknown command '{}'; commands: {COMMANDS}", word.to_string_lossy())),
         },
         Some(other) => return Err(other.unexpected().to_string()),
     };
@@ -132,6 +163,52 @@ fn check(mut parser: lexopt::Parser) -> Result<Command, String> {
     Ok(Command::Check { config, json })
 }
 
+fn policy(mut parser: lexopt::Parser) -> Result<Command, String> {
+    let mut options =
+        PolicyOptions { config: PathBuf::from(CONFIG_PATH), only: None, principal: None, kms_key: None };
+    while let Some(arg) = parser.next().map_err(text)? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("config") => options.config = parser.value().map_err(text)?.into(),
+            Long("only") => options.only = Some(kind(&word(&mut parser)?)?),
+            Long("principal") => options.principal = Some(Principal::parse(&word(&mut parser)?)?),
+            Long("kms-key") => options.kms_key = Some(KmsKey::parse(&word(&mut parser)?)?),
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(Command::Policy(options))
+}
+
+fn regions(mut parser: lexopt::Parser) -> Result<Command, String> {
+    let mut tsv = false;
+    while let Some(arg) = parser.next().map_err(text)? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("tsv") => tsv = true,
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(Command::Regions { tsv })
+}
+
+fn word(parser: &mut lexopt::Parser) -> Result<String, String> {
+    parser
+        .value()
+        .map_err(text)?
+        .into_string()
+        .map_err(|word| format!("'{}' is not text", word.to_string_lossy()))
+}
+
+fn kind(word: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.iter().find(|(name, _)| *name == word).map(|(_, kind)| *kind);
+    found.ok_or_else(|| {
+        format!(
+            "--only knows no document '{word}'; documents: {}",
+            Kind::ALL.map(|(name, _)| name).join(", ")
+        )
+    })
+}
+
 fn seconds(value: &std::ffi::OsStr) -> Result<Duration, String> {
     let number = value.to_str().and_then(|text| text.parse::<u32>().ok()).filter(|seconds| *seconds > 0);
     let wrong = || format!("--timeout needs a whole number of seconds, not '{}'", value.to_string_lossy());
@@ -140,6 +217,44 @@ fn seconds(value: &std::ffi::OsStr) -> Result<Duration, String> {
 
 fn text(error: lexopt::Error) -> String {
     error.to_string()
+}
+
+/// Prints the documents of every source: headings and notes on standard error, JSON on standard output.
+fn policies(options: &PolicyOptions) -> Exit {
+    let config = match config::load(&options.config) {
+        Ok(config) => config,
+        Err(faults) => {
+            complain(&format!("{faults}\n"));
+            return Exit::Config;
+        }
+    };
+    let mut printed = 0;
+    for source in &config.sources {
+        let setup = policy::Setup {
+            principal: options.principal.as_ref(),
+            kms_key: options.kms_key.as_ref(),
+            ..policy::Setup::default()
+        };
+        let found = match policy::policies(source, &setup) {
+            Ok(found) => found,
+            Err(text) => {
+                complain(&format!("trailspool: {text}\n"));
+                return Exit::Usage;
+            }
+        };
+        for document in
+            found.documents.iter().filter(|document| options.only.is_none_or(|kind| kind == document.kind))
+        {
+            complain(&format!("# {}\n", document.heading));
+            print(&format!("{}\n", document.json));
+            printed += 1;
+        }
+        found.notes.iter().for_each(|note| complain(&format!("# note: {note}\n")));
+    }
+    match printed {
+        0 => Exit::Usage,
+        _ => Exit::Done,
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -179,15 +294,30 @@ mod tests {
         assert_eq!(words("--help"), Ok(Command::Help));
         assert_eq!(words("run -h"), Ok(Command::Help));
         assert_eq!(words("-V"), Ok(Command::Version));
+        assert_eq!(words("regions"), Ok(Command::Regions { tsv: false }));
+        assert_eq!(words("regions --tsv"), Ok(Command::Regions { tsv: true }));
+        let user = "arn:aws:iam::111122223333:user/x";
+        let expected = PolicyOptions {
+            config: "a.toml".into(),
+            only: Some(Kind::Bucket),
+            principal: Some(Principal::parse(user).unwrap()),
+            kms_key: None,
+        };
+        let line = format!("policy --config a.toml --only bucket --principal {user}");
+        assert_eq!(words(&line), Ok(Command::Policy(expected)));
     }
 
     #[test]
     fn a_wrong_command_line_says_what_is_wrong() {
         for (line, part) in [
             ("", "a command is missing"),
-            ("collect", "unknown command 'collect'; commands: run, check"),
             ("check --once", "--once"),
             ("check extra", "extra"),
+            ("chekc", "unknown command 'chekc'; commands: run, check, policy, regions"),
+            ("regions x", "unexpected argument"),
+            ("policy --only x", "no document 'x'; documents: iam, assume, trust"),
+            ("policy --principal me", "'me' is not the ARN of who reads"),
+            ("policy --kms-key alias/x", "an alias does not do"),
             ("--once", "'--once'"),
             ("run extra", "extra"),
             ("run --config", "--config"),

@@ -161,9 +161,16 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
     ),
     (
         8,
-        "region = \"s3-fips.us-gov-west-1.amazonaws.com\"",
+        "region = \"us-west-9\"",
         8,
-        "FIPS endpoint, which is not supported in this version",
+        "not in this version's table of regions (trailspool regions prints it): did you mean \"us-west-1\"? If it is \
+         newer than this version, write endpoint = \"https://s3.us-west-9.amazonaws.com\" as well",
+    ),
+    (
+        8,
+        "region = \"s3-fips.eu-west-1.amazonaws.com\"",
+        5,
+        "[source.prod] fips: S3 has no FIPS endpoint in eu-west-1",
     ),
     (8, "region = \"us-west-2\"\nendpoint = \"127.0.0.1:9000\"", 9, "[source.prod] endpoint: is not a URL"),
     (
@@ -235,12 +242,30 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
         9,
         "[source.prod] proxy: not supported in this version",
     ),
-    (8, "region = \"us-west-2\"\nfips = true", 9, "[source.prod] fips: not supported in this version"),
     (
         8,
-        "region = \"us-west-2\"\ndualstack = true",
+        "region = \"eu-west-1\"\nfips = true",
         9,
-        "[source.prod] dualstack: not supported in this version",
+        "[source.prod] fips: S3 has no FIPS endpoint in eu-west-1 that this version knows (there is one in ca-central-1, ",
+    ),
+    (
+        8,
+        "region = \"us-iso-east-1\"\ndualstack = true",
+        9,
+        "[source.prod] dualstack: S3 has no dual-stack endpoint in us-iso-east-1",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nfips = true\nendpoint = \"https://vpce.example.com\"",
+        9,
+        "[source.prod] fips: has no effect beside endpoint",
+    ),
+    (8, "region = \"us-west-2\"\nfips = \"yes\"", 9, "fips: must be true or false"),
+    (
+        8,
+        "region = \"us-west-2\"\nrequest_payer = \"me\"",
+        9,
+        "[source.prod] request_payer: \"me\" is none of \"\", \"requester\"",
     ),
     (
         8,
@@ -565,6 +590,38 @@ fn what_is_accepted_with_a_word_of_warning() {
     assert_eq!(config.warnings, ["HTTPS_PROXY is set, but this version connects directly"]);
 }
 
+/// Region and other lines of the source; the host that is then asked.
+#[test]
+fn regions_flavors_and_endpoints_make_the_host() {
+    let lab = Lab::new();
+    for (region, lines, host) in [
+        ("us-west-2", "fips = true", "s3-fips.us-west-2.amazonaws.com"),
+        ("us-west-2", "dualstack = true", "s3.dualstack.us-west-2.amazonaws.com"),
+        (
+            "US West (GovCloud)",
+            "fips = true\ndualstack = true",
+            "s3-fips.dualstack.us-gov-west-1.amazonaws.com",
+        ),
+        ("US West (Oregon)", "", "s3.us-west-2.amazonaws.com"),
+        ("https://s3-fips.us-gov-west-1.amazonaws.com", "", "s3-fips.us-gov-west-1.amazonaws.com"),
+        ("https://s3-us-west-2.amazonaws.com", "dualstack = true", "s3.dualstack.us-west-2.amazonaws.com"),
+        ("s3-website.us-gov-west-1.amazonaws.com", "fips = true", "s3-fips.us-gov-west-1.amazonaws.com"),
+        ("us-iso-east-1", "", "s3.us-iso-east-1.c2s.ic.gov"),
+        ("eusc-de-east-1", "", "s3.eusc-de-east-1.amazonaws.eu"),
+        ("us-west-9", "endpoint = \"https://s3.us-west-9.amazonaws.com\"", "s3.us-west-9.amazonaws.com"),
+        ("garage", "endpoint = \"http://127.0.0.1:3900\"", "127.0.0.1"),
+    ] {
+        let lines = format!("region = \"{region}\"\n{lines}");
+        let config = lab.parse(&with_line(8, &lines)).unwrap_or_else(|faults| panic!("{lines}: {faults}"));
+        assert_eq!(config.sources[0].endpoint.host.as_ref(), host, "{lines}");
+    }
+    let newer = lab.parse(&with_line(8, "region = \"us-west-2\"\nregions = [\"us-west-9\"]")).unwrap();
+    assert!(newer.warnings[0].contains("\"us-west-9\" is not in this version's table of regions"));
+    assert_eq!(newer.sources[0].regions, ["us-west-9"].map(Box::<str>::from));
+    let payer = lab.parse(&with_line(8, "region = \"us-west-2\"\nrequest_payer = \"requester\"")).unwrap();
+    assert!(payer.sources[0].request_payer);
+}
+
 #[test]
 fn files_that_are_no_configuration_are_told_apart() {
     let lab = Lab::new();
@@ -580,6 +637,50 @@ fn files_that_are_no_configuration_are_told_apart() {
         let shown = config::load(&path).unwrap_err().to_string();
         assert_eq!(shown.lines().count(), 1);
         assert!(shown.starts_with(&format!("{}: ", path.display())) && shown.contains(text), "{shown}");
+    }
+}
+
+/// What a person copies is what a program parses: JSON documents alone on standard output.
+#[test]
+fn policies_are_printed_as_json_with_their_headings_apart() {
+    let lab = Lab::new();
+    lab.file("good.toml", &GOOD.replace("@DIR@", lab.dir()), 0o644);
+    let config = lab.0.path().join("good.toml");
+    let user = "arn:aws:iam::111122223333:user/reader";
+    let policy = |args: &[&str]| {
+        let done = trailspool(&[&["policy", "--config", config.to_str().unwrap()], args].concat());
+        let text = String::from_utf8(done.stdout).unwrap();
+        let documents: Vec<serde_json::Value> =
+            serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>().unwrap();
+        (done.status.code(), documents, String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, documents, headings) = policy(&["--principal", user]);
+    assert_eq!((code, documents.len()), (Some(0), 2));
+    assert_eq!(documents[0]["Statement"][0]["Resource"], "arn:aws:s3:::acme-cloudtrail");
+    assert!(headings.starts_with("# source prod: IAM policy: attach it to arn:aws:iam::"), "{headings}");
+
+    let (code, documents, _) = policy(&["--only", "bucket", "--principal", user]);
+    assert_eq!((code, documents.len()), (Some(0), 1));
+    assert_eq!(documents[0]["Statement"][0]["Principal"]["AWS"], user);
+
+    let (code, documents, notes) = policy(&["--only", "bucket"]);
+    assert_eq!((code, documents.len()), (Some(64), 0));
+    assert!(notes.contains("--principal ARN"), "{notes}");
+
+    let (code, _, text) = policy(&["--principal", "arn:aws-cn:iam::111122223333:user/reader"]);
+    assert!(code == Some(64) && text.contains("partition aws, but the principal is in aws-cn"), "{text}");
+}
+
+#[test]
+fn regions_are_printed() {
+    for args in [&["regions"][..], &["regions", "--tsv"]] {
+        let done = trailspool(args);
+        assert_eq!(done.status.code(), Some(0));
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert!(
+            text.lines().any(|line| line.starts_with("us-west-2") && line.contains("US West (Oregon)")),
+            "{text}"
+        );
     }
 }
 

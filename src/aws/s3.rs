@@ -17,7 +17,7 @@ use http_body_util::Full;
 
 use super::fault::{Class, Fault, On, Operation, Warning, not_s3};
 use super::listing::{self, PageError};
-use super::partition;
+use super::partition::{self, Flavor};
 use super::sigv4::{Signer, encode_path, encode_query};
 use crate::net::clock::seconds_from;
 use crate::{config, limits, net};
@@ -35,8 +35,10 @@ struct Bucket {
     /// As configured.
     region: Box<str>,
     endpoint: config::Endpoint,
+    flavor: Flavor,
     target: Mutex<Arc<Target>>,
     signer: Signer,
+    request_payer: bool,
     client: net::Client,
     /// Seconds that the server's clock is ahead of ours.
     clock_ahead: AtomicI64,
@@ -121,8 +123,10 @@ impl S3 {
             name: source.bucket.clone(),
             region: source.region.clone(),
             endpoint: source.endpoint.clone(),
+            flavor: source.flavor,
             target: Mutex::new(Arc::new(target)),
             signer: Signer::new(&source.credentials),
+            request_payer: source.request_payer,
             client,
             clock_ahead: AtomicI64::new(0),
             plain_listings: AtomicBool::new(false),
@@ -294,8 +298,7 @@ impl Bucket {
     /// From here on the bucket is asked for in another region: at AWS's own endpoint there, if it was reached by one
     /// until now, and else at the same place. `None`: AWS has no such endpoint there.
     fn follow(&self, region: &str) -> Option<Arc<Target>> {
-        let flavor = partition::Flavor::default();
-        let host = |region| partition::find(region)?.s3(flavor);
+        let host = |region| partition::find(region)?.s3(self.flavor);
         let mut endpoint = self.endpoint.clone();
         if host(&self.region).as_deref() == Some(&*endpoint.host) {
             endpoint.host = host(region)?.into();
@@ -361,6 +364,11 @@ impl Bucket {
         request.headers_mut().extend(headers.clone());
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+        if self.request_payer {
+            request
+                .headers_mut()
+                .insert("x-amz-request-payer", header::HeaderValue::from_static("requester"));
+        }
         self.signer.sign(&mut request, on.region, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
@@ -488,6 +496,8 @@ pub(crate) mod tests {
             attribution: Attribution::None,
             default_domain: "".into(),
             endpoint,
+            flavor: Default::default(),
+            request_payer: false,
             ca_file: None,
             proxies: Default::default(),
             credentials: Credentials::IamUser {
@@ -591,6 +601,25 @@ pub(crate) mod tests {
         at(server.address).get("/a//b c+%ä/./..", None).await.unwrap();
         let head = &server.requests()[0];
         assert!(head.starts_with("GET /acme//a//b%20c%2B%25%C3%A4/./.. HTTP/1.1\r\n"), "{head}");
+    }
+
+    /// Source: S3 User Guide, "Downloading objects from Requester Pays buckets".
+    #[tokio::test]
+    async fn a_requester_that_pays_says_so_in_every_signed_request() {
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([empty.clone(), Reply::new(200, "", b"x"), empty]).await;
+        let endpoint = endpoint(false, "127.0.0.1", Some(server.address.port()), true);
+        let source = Source { request_payer: true, ..source(endpoint, "acme") };
+        let s3 = S3::new(&source, client());
+        list(&s3).await.unwrap();
+        s3.get("k", None).await.unwrap();
+        list(&at(server.address)).await.unwrap();
+        let requests = server.requests();
+        for head in &requests[..2] {
+            assert!(head.contains("x-amz-request-payer: requester\r\n"), "{head}");
+            assert!(head.contains(";x-amz-request-payer,"), "signed: {head}");
+        }
+        assert!(!requests[2].contains("request-payer"), "{}", requests[2]);
     }
 
     #[tokio::test]

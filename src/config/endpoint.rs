@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use super::Endpoint;
 use super::fault::{nearest, quoted};
 use super::table::Read;
+use crate::aws::partition::{self, Flavor, Partition};
 
 /// A region as it was written, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Region {
     /// The code, e.g. `us-west-2`.
     pub(super) code: Box<str>,
+    /// What its URL says of the endpoint, where it was given as one.
+    pub(super) flavor: Flavor,
     /// It was given as a website endpoint, which cannot answer signed requests.
     pub(super) website: bool,
 }
@@ -37,56 +40,51 @@ const LABELS: [(&str, &str); 17] = [
     ("US West (GovCloud)", "us-gov-west-1"),
 ];
 
-/// Reads a region: a code, a label or a pasted S3 URL. With an endpoint of its own (`free`), an
-/// S3-compatible store may call its region anything.
+/// Reads a region: a code, a label or a pasted S3 URL. Without an endpoint of its own the region must be one
+/// of the table; with one (`free`), it may be newer, and an S3-compatible store may call it anything.
 pub(super) fn region(text: &str, free: bool) -> Read<Region> {
-    let found = |code: &str, website| Ok(Region { code: code.into(), website });
     let text = text.trim();
-    if is_code(text) {
-        return found(text, false);
-    }
-    if let Some((_, code)) = LABELS.iter().find(|(label, _)| label.eq_ignore_ascii_case(text)) {
-        return found(code, false);
-    }
-    if text.contains(".amazonaws.com") {
-        return region_of_url(text);
-    }
     let loose = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    if free && (1..=64).contains(&text.len()) && text.bytes().all(loose) {
-        return found(text, false);
-    }
-    let codes = LABELS.map(|(_, code)| code);
-    let near =
-        nearest(&text.to_ascii_lowercase(), &codes).map(|code| format!("; did you mean {}?", quoted(code)));
-    Err(format!(
-        "{} is not a region{}",
-        quoted(text),
-        near.as_deref().unwrap_or(": write the code of the bucket's region, such as \"us-west-2\"")
-    ))
-}
-
-/// A region that events are collected from: a code or a label.
-pub(super) fn event_region(text: &str) -> Read<Box<str>> {
-    match region(text, false)? {
-        Region { website: false, code } if !text.contains('.') => Ok(code),
-        Region { code, .. } => Err(format!("must be a region code here: write {}", quoted(&code))),
-    }
-}
-
-/// The S3 endpoint of a region. Until a source names its own, the host is AWS's.
-/// `path_style` is what was written, if anything was.
-pub(super) fn of_region(region: &str, bucket: &str, path_style: Option<bool>) -> Read<Endpoint> {
-    let domain = match region {
-        code if code.starts_with("cn-") => "amazonaws.com.cn",
-        code if code.contains("-iso") || code.starts_with("eusc-") => {
-            return Err(format!(
-                "the endpoints of {} are not known to this version: write endpoint = \"https://…\"",
-                quoted(code)
-            ));
+    match written(text) {
+        Some(region) => {
+            let region = region?;
+            if !free && partition::find(&region.code).is_none() {
+                return Err(not_in_table(&region.code));
+            }
+            Ok(region)
         }
-        _ => "amazonaws.com",
-    };
-    let host = format!("s3.{region}.{domain}").into_boxed_str();
+        None if free && (1..=64).contains(&text.len()) && text.bytes().all(loose) => Ok(Region::plain(text)),
+        None => {
+            let near = near(text).map(|code| format!("; did you mean {}?", quoted(code)));
+            Err(format!(
+                "{} is not a region{}",
+                quoted(text),
+                near.as_deref().unwrap_or(": write the code of the bucket's region, such as \"us-west-2\"")
+            ))
+        }
+    }
+}
+
+/// A region that events are collected from: a code or a label. It may be newer than the table, since no
+/// endpoint of it is needed; the second value says whether the table has it.
+pub(super) fn event_region(text: &str) -> Read<(Box<str>, bool)> {
+    let Region { code, .. } = written(text.trim()).unwrap_or_else(|| region(text, false))?;
+    let known = partition::find(&code).is_some();
+    Ok((code, known))
+}
+
+/// The endpoint of AWS's S3 in a region of the table. `path_style` is what was written, if anything was.
+///
+/// # Errors
+/// The key at fault and what is wrong with it.
+pub(super) fn of_region(
+    code: &str,
+    flavor: Flavor,
+    bucket: &str,
+    path_style: Option<bool>,
+) -> Result<Endpoint, (&'static str, String)> {
+    let row = partition::find(code).ok_or_else(|| ("region", not_in_table(code)))?;
+    let host = row.s3(flavor).ok_or_else(|| no_such_endpoint(row, flavor))?.into_boxed_str();
     // A certificate for *.s3.REGION.amazonaws.com does not cover a bucket name that has dots itself.
     let path_style = path_style.unwrap_or(bucket.contains('.'));
     Ok(Endpoint { tls: true, host, port: None, path_style })
@@ -139,7 +137,71 @@ pub(super) fn url(text: &str) -> Read<hyper::Uri> {
     Ok(url)
 }
 
-/// `us-west-2`, `us-gov-west-1`, `cn-northwest-1`: the shape, so that new regions work without an update.
+impl Region {
+    fn plain(code: &str) -> Region {
+        Region { code: code.into(), flavor: Flavor::default(), website: false }
+    }
+}
+
+/// A region as people write it, known or not; `None`: it looks like nothing of the kind.
+fn written(text: &str) -> Option<Read<Region>> {
+    if is_code(text) {
+        return Some(Ok(Region::plain(text)));
+    }
+    let old = LABELS.iter().find(|(label, _)| label.eq_ignore_ascii_case(text)).map(|(_, code)| *code);
+    let of_table = || partition::REGIONS.iter().find(|row| row.label.eq_ignore_ascii_case(text));
+    if let Some(code) = old.or_else(|| of_table().map(|row| row.name)) {
+        return Some(Ok(Region::plain(code)));
+    }
+    let lower = text.to_ascii_lowercase();
+    Partition::ALL
+        .iter()
+        .any(|partition| lower.contains(&format!(".{}", partition.dns_suffix())))
+        .then(|| region_of_url(&lower))
+}
+
+fn not_in_table(code: &str) -> String {
+    let near = near(code).map(|code| format!("did you mean {}? ", quoted(code))).unwrap_or_default();
+    format!(
+        "{} is not in this version's table of regions (trailspool regions prints it): {near}If it is newer than this \
+         version, write endpoint = \"https://s3.{code}.{}\" as well",
+        quoted(code),
+        Partition::of(code).dns_suffix()
+    )
+}
+
+fn no_such_endpoint(row: &partition::Region, flavor: Flavor) -> (&'static str, String) {
+    let fips = Flavor { fips: true, dualstack: false };
+    let (key, kind, lacking) = match flavor {
+        Flavor { fips: true, dualstack: false } => ("fips", "FIPS", flavor),
+        Flavor { fips: true, .. } if row.s3(fips).is_none() => ("fips", "FIPS", fips),
+        Flavor { fips: true, .. } => ("dualstack", "FIPS dual-stack", flavor),
+        Flavor { fips: false, .. } => ("dualstack", "dual-stack", flavor),
+    };
+    let others: Vec<&str> = partition::REGIONS
+        .iter()
+        .filter(|other| other.partition == row.partition && other.s3(lacking).is_some())
+        .map(|other| other.name)
+        .collect();
+    let others = match others.len() {
+        0 => String::new(),
+        1..=12 => format!(" (there is one in {})", others.join(", ")),
+        _ => " (other regions have one)".to_owned(),
+    };
+    let text = format!(
+        "S3 has no {kind} endpoint in {} that this version knows{others}: remove {key}, or name an endpoint of your \
+         own with endpoint",
+        row.name
+    );
+    (key, text)
+}
+
+fn near(text: &str) -> Option<&'static str> {
+    let codes: Vec<&'static str> = partition::REGIONS.iter().map(|row| row.name).collect();
+    nearest(&text.to_ascii_lowercase(), &codes)
+}
+
+/// `us-west-2`, `us-gov-west-1`, `cn-northwest-1`: the shape.
 fn is_code(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let Some((number, words)) = parts.split_last() else { return false };
@@ -151,75 +213,60 @@ fn is_code(text: &str) -> bool {
 }
 
 /// Forms seen: `s3.amazonaws.com`, `s3-us-west-2.amazonaws.com`, `s3.us-west-2.amazonaws.com`,
-/// `s3-website-us-west-2.…`, `s3-website.us-gov-west-1.…`, `s3.cn-north-1.amazonaws.com.cn`.
+/// `s3.dualstack.us-west-2.…`, `s3-fips.us-gov-west-1.…`, `s3-fips-us-gov-west-1.…`, `s3-fips.dualstack.us-east-1.…`,
+/// `s3-website-us-west-2.…`, `s3-website.us-gov-west-1.…`, `s3.cn-north-1.amazonaws.com.cn`. `text` is lower-case.
 fn region_of_url(text: &str) -> Read<Region> {
-    let lower = text.to_ascii_lowercase();
-    let rest = lower.split_once("://").map_or(lower.as_str(), |(_, rest)| rest);
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let host = rest.split(['/', '?', '#', ':']).next().unwrap_or("");
     let unknown =
         || format!("{} is not the S3 URL of a region: write its code, such as \"us-west-2\"", quoted(text));
-    let service = host
-        .strip_suffix(".amazonaws.com")
-        .or_else(|| host.strip_suffix(".amazonaws.com.cn"))
+    let service = Partition::ALL
+        .iter()
+        .find_map(|partition| host.strip_suffix(partition.dns_suffix())?.strip_suffix('.'))
         .ok_or_else(unknown)?;
-    if service.contains("fips") {
-        return Err("names a FIPS endpoint, which is not supported in this version: write the region's code"
-            .to_owned());
-    }
-    if service.contains("dualstack") {
-        return Err(
-            "names a dual-stack endpoint, which is not supported in this version: write the region's code"
-                .to_owned(),
-        );
-    }
-    let website = service.starts_with("s3-website");
-    let rest =
-        service.strip_prefix("s3-website").or_else(|| service.strip_prefix("s3")).ok_or_else(|| {
-            format!(
-                "{} is not the S3 URL of a region: name the bucket in bucket, and the region by its code",
-                quoted(text)
-            )
-        })?;
-    let code = match rest.trim_start_matches(['.', '-']) {
-        "" | "external-1" if !website => "us-east-1",
+    let mut rest = service.strip_prefix("s3").ok_or_else(|| {
+        format!(
+            "{} is not the S3 URL of a region: name the bucket in bucket, and the region by its code",
+            quoted(text)
+        )
+    })?;
+    let mut has = |word: &str| match rest.strip_prefix(word) {
+        Some(after) => {
+            rest = after;
+            true
+        }
+        None => false,
+    };
+    let (website, fips) = (has("-website"), has("-fips"));
+    let dualstack = has(".dualstack");
+    let flavor = Flavor { fips, dualstack };
+    let code = match rest.strip_prefix(['.', '-']).unwrap_or(rest) {
+        "" | "external-1" if !website && flavor == Flavor::default() => "us-east-1",
         code if is_code(code) => code,
         _ => return Err(unknown()),
     };
-    Ok(Region { code: code.into(), website })
+    Ok(Region { code: code.into(), flavor, website })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FIPS: Flavor = Flavor { fips: true, dualstack: false };
+    const DUAL: Flavor = Flavor { fips: false, dualstack: true };
+
     fn code(text: &str) -> String {
         region(text, false).unwrap().code.into()
     }
 
     #[test]
-    fn codes_pass_by_their_shape() {
-        for text in [
-            "us-west-2",
-            "us-gov-east-1",
-            "cn-northwest-1",
-            "ap-southeast-7",
-            "mx-central-1",
-            "us-iso-east-1",
-        ] {
-            assert_eq!(code(text), text);
+    fn codes_are_those_of_the_table() {
+        for row in partition::REGIONS {
+            assert_eq!(code(row.name), row.name);
         }
-        for wrong in [
-            "",
-            "us",
-            "us-west",
-            "us-west-",
-            "us-west2",
-            "uswest-2",
-            "us-west-2a",
-            "US-WEST-2x",
-            "-1",
-            "a-b-1",
-        ] {
+        for wrong in
+            ["", "us", "us-west", "us-west-", "us-west2", "uswest-2", "us-west-2a", "US-WEST-2x", "-1"]
+        {
             assert!(region(wrong, false).is_err(), "{wrong}");
         }
         assert!(region("us-west2", false).unwrap_err().contains("did you mean \"us-west-2\"?"));
@@ -228,15 +275,44 @@ mod tests {
     }
 
     #[test]
-    fn old_labels_are_understood() {
+    fn a_region_newer_than_the_table_needs_its_endpoint() {
+        for (code, endpoint) in [
+            ("us-west-9", "\"https://s3.us-west-9.amazonaws.com\""),
+            ("cn-south-1", "\"https://s3.cn-south-1.amazonaws.com.cn\""),
+            ("us-isof-west-1", "\"https://s3.us-isof-west-1.csp.hci.ic.gov\""),
+        ] {
+            let fault = region(code, false).unwrap_err();
+            assert!(fault.contains("not in this version's table") && fault.contains(endpoint), "{fault}");
+            assert_eq!(region(code, true).unwrap().code.as_ref(), code);
+            assert_eq!(event_region(code), Ok((code.into(), false)));
+        }
+        assert!(region("us-west-9", false).unwrap_err().contains("did you mean \"us-west-"));
+        assert!(region("s3.us-west-9.amazonaws.com", false).is_err());
+    }
+
+    #[test]
+    fn labels_are_understood() {
         for (label, region) in LABELS {
             assert_eq!(code(label), region);
             assert_eq!(code(&label.to_lowercase()), region);
+        }
+        for row in partition::REGIONS {
+            assert_eq!(code(row.label), row.name);
+            assert_eq!(event_region(row.label), Ok((row.name.into(), true)));
         }
     }
 
     #[test]
     fn pasted_urls_are_understood() {
+        for row in partition::REGIONS {
+            for (fips, dualstack) in [(false, false), (false, true), (true, false), (true, true)] {
+                let flavor = Flavor { fips, dualstack };
+                let Some(host) = row.s3(flavor) else { continue };
+                let expected = || Region { code: row.name.into(), flavor, website: false };
+                assert_eq!(region(&host, false), Ok(expected()));
+                assert_eq!(region(&format!("https://{}/bucket", host.to_uppercase()), false), Ok(expected()));
+            }
+        }
         for (url, region) in [
             ("https://s3-us-west-2.amazonaws.com", "us-west-2"),
             ("http://s3.us-west-2.amazonaws.com/", "us-west-2"),
@@ -245,40 +321,64 @@ mod tests {
             ("s3-us-gov-west-1.amazonaws.com", "us-gov-west-1"),
             ("https://s3.cn-north-1.amazonaws.com.cn/bucket", "cn-north-1"),
         ] {
-            assert_eq!(
-                super::region(url, false),
-                Ok(Region { code: region.into(), website: false }),
-                "{url}"
-            );
+            assert_eq!(super::region(url, false), Ok(Region::plain(region)), "{url}");
         }
+        let old_fips = region("s3-fips-us-gov-west-1.amazonaws.com", false).unwrap();
+        assert_eq!((old_fips.code.as_ref(), old_fips.flavor), ("us-gov-west-1", FIPS));
         for url in ["s3-website.us-gov-west-1.amazonaws.com", "http://s3-website-us-gov-west-1.amazonaws.com"]
         {
-            assert_eq!(super::region(url, false), Ok(Region { code: "us-gov-west-1".into(), website: true }));
+            let region = region(url, false).unwrap();
+            assert_eq!((region.code.as_ref(), region.website), ("us-gov-west-1", true));
         }
         for wrong in [
             "https://sqs.us-west-2.amazonaws.com",
             "https://acme.s3.us-west-2.amazonaws.com",
             "https://s3.us-west-2.amazonaws.com.example.com",
-            "s3-fips.us-gov-west-1.amazonaws.com",
-            "s3.dualstack.us-west-2.amazonaws.com",
             "s3-website.amazonaws.com",
+            "s3-fips.amazonaws.com",
+            "s3.dualstack.amazonaws.com",
         ] {
             assert!(super::region(wrong, false).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn hosts_follow_the_partition() {
-        let host = |region| of_region(region, "acme", None).unwrap().host;
-        assert_eq!(host("us-west-2").as_ref(), "s3.us-west-2.amazonaws.com");
-        assert_eq!(host("us-gov-west-1").as_ref(), "s3.us-gov-west-1.amazonaws.com");
-        assert_eq!(host("cn-north-1").as_ref(), "s3.cn-north-1.amazonaws.com.cn");
-        assert!(of_region("us-iso-east-1", "acme", None).is_err());
+    fn hosts_follow_partition_and_flavor() {
+        let host = |region, flavor| of_region(region, flavor, "acme", None).unwrap().host;
+        let plain = Flavor::default();
+        assert_eq!(host("us-west-2", plain).as_ref(), "s3.us-west-2.amazonaws.com");
+        assert_eq!(host("us-gov-west-1", FIPS).as_ref(), "s3-fips.us-gov-west-1.amazonaws.com");
+        assert_eq!(host("cn-north-1", DUAL).as_ref(), "s3.dualstack.cn-north-1.amazonaws.com.cn");
+        assert_eq!(host("us-iso-east-1", plain).as_ref(), "s3.us-iso-east-1.c2s.ic.gov");
+    }
+
+    #[test]
+    fn an_endpoint_that_does_not_exist_is_told_with_the_regions_that_have_one() {
+        let both = Flavor { fips: true, dualstack: true };
+        for (region, flavor, key, part) in [
+            ("eu-west-1", FIPS, "fips", "no FIPS endpoint in eu-west-1"),
+            (
+                "eu-west-1",
+                FIPS,
+                "fips",
+                "(there is one in ca-central-1, ca-west-1, us-east-1, us-east-2, us-west-1, us-west-2)",
+            ),
+            ("eu-west-1", both, "fips", "no FIPS endpoint in eu-west-1"),
+            ("cn-north-1", FIPS, "fips", "that this version knows: remove fips, or"),
+            ("us-iso-east-1", DUAL, "dualstack", "no dual-stack endpoint in us-iso-east-1"),
+            ("us-isob-west-1", both, "fips", "(there is one in us-isob-east-1)"),
+            ("sa-west-1", DUAL, "dualstack", "(other regions have one)"),
+        ] {
+            let (at, text) = of_region(region, flavor, "acme", None).unwrap_err();
+            assert!(at == key && text.contains(part), "{region}: {at}: {text}");
+        }
+        assert_eq!(of_region("us-west-9", FIPS, "acme", None).unwrap_err().0, "region");
     }
 
     #[test]
     fn path_style_is_chosen_where_host_style_cannot_work() {
-        let aws = |bucket, written| of_region("us-west-2", bucket, written).unwrap().path_style;
+        let aws =
+            |bucket, written| of_region("us-west-2", Flavor::default(), bucket, written).unwrap().path_style;
         assert!(!aws("acme", None) && aws("acme", Some(true)));
         assert!(aws("acme.logs", None) && !aws("acme.logs", Some(false)));
         let own = |url, bucket, written| of_url(url, bucket, written).unwrap().path_style;

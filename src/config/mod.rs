@@ -26,6 +26,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
+use crate::aws::partition::Flavor;
 use crate::net::Proxies;
 
 /// A whole configuration.
@@ -118,6 +119,11 @@ pub struct Source {
     pub default_domain: Box<str>,
     /// Where to send S3 requests.
     pub endpoint: Endpoint,
+    /// Which of AWS's endpoints were asked for, with `fips` and `dualstack` or by a pasted URL; the endpoint of S3
+    /// is chosen by it already.
+    pub flavor: Flavor,
+    /// The requester pays for requests and transfer, not the bucket's owner, and every request says so.
+    pub request_payer: bool,
     /// A file of PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Which proxy requests go through.

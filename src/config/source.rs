@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::bucket::{bucket_and_folder, is_account, joined, key_prefix};
-use super::endpoint;
+use super::endpoint::{self, Region};
 use super::fault::{Report, quoted};
 use super::files::{ca_file, secret_credential, secret_file};
 use super::load::Env;
@@ -16,6 +16,7 @@ use super::proxy::proxies;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::units::{name, start};
 use super::{Action, Attribution, Credentials, Endpoint, Rule, Source, Start};
+use crate::aws::partition::Flavor;
 use crate::limits;
 
 /// How this table is called where a key belongs to it and not to one inside it.
@@ -39,9 +40,22 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let start = table.or("start", day, start);
     let accounts =
         table.list("accounts", usize::MAX, |value, span| account(value).map_err(|text| (span.start, text)));
+    let mut unknown_regions = Vec::new();
     let regions = table.list("regions", usize::MAX, |value, span| {
-        string(value).and_then(endpoint::event_region).map_err(|text| (span.start, text))
+        let (code, known) =
+            string(value).and_then(endpoint::event_region).map_err(|text| (span.start, text))?;
+        if !known {
+            unknown_regions.push(code.clone());
+        }
+        Ok(code)
     });
+    for code in unknown_regions {
+        table.report().warn(format!(
+            "{} regions: {} is not in this version's table of regions; it is collected if the bucket has it",
+            table.place(),
+            quoted(&code)
+        ));
+    }
 
     let unfiltered = table.or("unfiltered", false, flag);
     let report = table.report();
@@ -55,8 +69,8 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let attribution = table.or("attribution", Attribution::ShortName, |value| choice(value, &names));
     let default_domain = table.or("default_domain", "", string);
 
-    table.later("fips");
-    table.later("dualstack");
+    let request_payer =
+        table.or("request_payer", false, |value| choice(value, &[("", false), ("requester", true)]));
     let proxies = proxies(&mut table, env);
     let ca_file = table.get("ca_file", |value| match string(value)? {
         "" => Ok(None),
@@ -74,7 +88,7 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let rules = rules(&mut table);
     table.finish();
 
-    let (region, endpoint) = place?;
+    let Place { region, flavor, endpoint } = place?;
     Some(Source {
         name: name?,
         bucket: bucket?.0.into(),
@@ -90,6 +104,8 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         attribution,
         default_domain: default_domain.into(),
         endpoint,
+        flavor,
+        request_payer,
         ca_file: ca_file.flatten(),
         proxies: proxies?,
         credentials: credentials?,
@@ -121,21 +137,41 @@ fn method(value: &DeValue<'_>) -> Read<()> {
     }
 }
 
+struct Place {
+    region: Box<str>,
+    flavor: Flavor,
+    endpoint: Endpoint,
+}
+
 /// Region and endpoint, which depend on each other and on the bucket's name.
-fn place(table: &mut Table<'_>, bucket: Option<&str>) -> Option<(Box<str>, Endpoint)> {
+fn place(table: &mut Table<'_>, bucket: Option<&str>) -> Option<Place> {
     let path_style = table.get("path_style", flag);
+    let asked = Flavor { fips: table.or("fips", false, flag), dualstack: table.or("dualstack", false, flag) };
     let written = table.or("endpoint", "", string);
     let region =
         table.required("region", "the region of the bucket, such as region = \"us-west-2\"", |value| {
             endpoint::region(string(value)?, !written.is_empty())
         });
     let bucket = bucket.unwrap_or("");
+    let flavor = match (written, &region) {
+        ("", Some(Region { flavor: url, .. })) => {
+            Flavor { fips: asked.fips || url.fips, dualstack: asked.dualstack || url.dualstack }
+        }
+        _ => asked,
+    };
     let endpoint = match (written, &region) {
         ("", None) => None,
-        ("", Some(region)) => endpoint::of_region(&region.code, bucket, path_style)
-            .map_err(|text| table.fault("region", text))
+        ("", Some(region)) => endpoint::of_region(&region.code, flavor, bucket, path_style)
+            .map_err(|(key, text)| table.fault(key, text))
             .ok(),
         (url, _) => {
+            for (key, on) in [("fips", asked.fips), ("dualstack", asked.dualstack)] {
+                if on {
+                    let text =
+                        "has no effect beside endpoint, which is used as it stands: remove one of the two";
+                    table.fault(key, text.to_owned());
+                }
+            }
             endpoint::of_url(url, bucket, path_style).map_err(|text| table.fault("endpoint", text)).ok()
         }
     };
@@ -153,7 +189,7 @@ fn place(table: &mut Table<'_>, bucket: Option<&str>) -> Option<(Box<str>, Endpo
             table.place()
         ));
     }
-    Some((region.code, endpoint))
+    Some(Place { region: region.code, flavor, endpoint })
 }
 
 fn account(value: &DeValue<'_>) -> Read<Box<str>> {

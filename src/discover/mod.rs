@@ -21,4 +21,4 @@ pub mod walk;
 pub mod window;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -21,6 +21,8 @@ pub(crate) fn source(name: &str) -> Source {
         attribution: Attribution::None,
         default_domain: "".into(),
         endpoint: Endpoint { tls: false, host: "localhost".into(), port: None, path_style: true },
+        flavor: Default::default(),
+        request_payer: false,
         ca_file: None,
         proxies: Default::default(),
         credentials: Credentials::IamUser {

@@ -2,6 +2,7 @@
 
 use super::finding::{Finding, Kind};
 use crate::aws::Fault;
+use crate::aws::partition::Partition;
 use crate::net;
 
 /// A request to S3, for texts.
@@ -51,8 +52,9 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
             Kind::Permission,
             format!("{doing} is not allowed"),
             format!(
-                "add to the IAM policy: {}; if it is there, look for a Deny in the bucket policy, a permissions boundary or \
-                 an organisation's policy (a requester-pays bucket refuses with the same words)",
+                "add to the IAM policy: {} (`trailspool policy` prints all of it); if it is there, look for a Deny in the \
+                 bucket policy, a permissions boundary or an organisation's policy; a Requester Pays bucket refuses with \
+                 the same words: set `request_payer = \"requester\"`",
                 statement("s3:ListBucket", region, bucket, "")
             ),
         ),
@@ -69,8 +71,8 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
             Kind::Permission,
             format!("{doing} is not allowed"),
             format!(
-                "add to the IAM policy: {}; if it is there, look for a Deny in the bucket policy; or the object belongs to \
-                 another account (it was copied, and the bucket's Object Ownership is \"Object writer\"): set that to \
+                "add to the IAM policy: {} (`trailspool policy` prints all of it); if it is there, look for a Deny in the \
+                 bucket policy; or the object belongs to another account (it was copied, and the bucket's Object Ownership is \"Object writer\"): set that to \
                  \"Bucket owner enforced\"",
                 statement("s3:GetObject", region, bucket, &format!("/{}AWSLogs/*", about.prefix))
             ),
@@ -197,19 +199,10 @@ pub fn unreachable(probe: &'static str, error: &net::Error, host: &str, port: u1
 
 /// A statement of an IAM policy, to be copied.
 fn statement(action: &str, region: &str, bucket: &str, path: &str) -> String {
-    let partition = partition(region);
+    let partition = Partition::of(region).arn();
     format!(
         "`{{\"Effect\":\"Allow\",\"Action\":\"{action}\",\"Resource\":\"arn:{partition}:s3:::{bucket}{path}\"}}`"
     )
-}
-
-/// The partition of ARNs. Source: AWS General Reference, "Amazon Resource Names".
-fn partition(region: &str) -> &'static str {
-    match region {
-        _ if region.starts_with("cn-") => "aws-cn",
-        _ if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    }
 }
 
 #[cfg(test)]
@@ -281,14 +274,5 @@ mod tests {
     fn a_key_that_is_known_is_named() {
         let about = About { kms_key: Some("arn:aws:kms:us-east-1:1:key/k"), ..ABOUT };
         assert!(finding("kms-denied", &about).fix.contains(r#""Resource":"arn:aws:kms:us-east-1:1:key/k""#));
-    }
-
-    #[test]
-    fn partitions_are_those_of_the_regions() {
-        for (region, expected) in
-            [("us-east-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-east-1", "aws-us-gov")]
-        {
-            assert_eq!(partition(region), expected);
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! The doctor: `trailspool check` finds what keeps the agent from collecting or forwarding, and says the fix.
+//! What helps an operator to set things up: `trailspool check` finds what keeps the agent from collecting or
+//! forwarding, and says the fix; `policy` prints policies filled in, `regions` the table of regions.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,13 +7,18 @@
 //! | `report` | findings as text and as JSON (a core) |
 //! | `advice` | from a failed request to what to do (a core) |
 //! | `probes` | what is tried, each part beside the others |
+//! | `policy`, `regions` | the other two commands (cores) |
+//! | `json` | JSON for policies |
 //!
-//! What holds: every probe has a finding, whatever failed before it; a running agent notices nothing; nothing is left
+//! What holds of a check: every probe has a finding, whatever failed before it; a running agent notices nothing; nothing is left
 //! behind, sent to an output or changed in a bucket; no secret is in a finding; the whole ends within half a minute.
 
 pub mod advice;
 pub mod finding;
+mod json;
+pub mod policy;
 mod probes;
+pub mod regions;
 pub mod report;
 
 use std::io::{IsTerminal as _, Write as _};

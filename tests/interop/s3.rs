@@ -78,6 +78,8 @@ impl Server {
             attribution: Attribution::None,
             default_domain: "".into(),
             endpoint: self.endpoint.clone(),
+            flavor: Default::default(),
+            request_payer: false,
             ca_file: None,
             proxies: Default::default(),
             credentials: Credentials::IamUser {
