@@ -65,6 +65,19 @@ pub const CONFIG_BYTES: u64 = 1024 * 1024;
 pub const CONFIG_FAULTS: usize = 100;
 /// Bytes of a file that holds a secret. AWS secret access keys have 40, bearer tokens a few thousand.
 pub const SECRET_BYTES: u64 = 16 * 1024;
+/// Bytes of an access key id. Source: IAM API Reference, AccessKey.
+pub const ACCESS_KEY_ID_BYTES: usize = 128;
+/// Bytes of an answer that holds credentials, or of what a `credential_process` prints. Session tokens have some 1,000
+/// bytes, and AWS names 4,096 as unusual.
+pub const CREDENTIALS_BYTES: usize = 16 * 1024;
+/// Objects and arrays inside each other in such a document. Real ones have 1; the parser recurses into what it ignores.
+pub const CREDENTIALS_DEPTH: usize = 8;
+/// Bytes of a shared credentials or configuration file. Organisations with hundreds of accounts have some 50 KiB.
+pub const PROFILES_BYTES: u64 = 512 * 1024;
+/// Profiles that refer to each other by `source_profile`.
+pub const PROFILE_CHAIN: usize = 8;
+/// Bytes of a `credential_process` command.
+pub const COMMAND_BYTES: usize = 4 * 1024;
 /// Bytes of a file of trusted certificates. A distribution's whole bundle has about 220 KiB.
 pub const CA_FILE_BYTES: u64 = 1024 * 1024;
 /// Bytes of one compiled regex, and of the cache one search of it may grow to. Together they bound what a pattern costs.
@@ -107,5 +120,6 @@ const _: () =
 const _: () = assert!(BATCH_BYTES_RANGE.0 <= BATCH_BYTES as u64 && BATCH_BYTES as u64 <= BATCH_BYTES_RANGE.1);
 const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
+const _: () = assert!(XML_EVENT_BYTES <= CREDENTIALS_BYTES && SECRET_BYTES <= CREDENTIALS_BYTES as u64);
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
 const _: () = assert!(NAME_BYTES <= u8::MAX as usize);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::agent::{Home, Setup, file_output, http_output};
 use common::bucket::{Bucket, Fate, Object, Plan, yesterday};
 use common::receiver::{Moods, Receiver};
-use common::s3_server::{ACCESS_KEY, Denied, Elsewhere, Faults, KMS_KEY, S3Server, SECRET_KEY};
+use common::s3_server::{ACCESS_KEY, CALLER, Denied, Elsewhere, Faults, KMS_KEY, S3Server, SECRET_KEY};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -32,6 +32,7 @@ impl Bench {
         let home = Home::new();
         home.configure(&Setup {
             key_prefix: plan.prefix.trim_end_matches('/').into(),
+            rules: format!("sts_endpoint = \"{}\"\n", server.endpoint()),
             ..Setup::new(&server, &bucket.name, file_output("file", &home.path("out.ndjson")))
         });
         Bench { bucket, server, home }
@@ -182,7 +183,11 @@ fn a_sound_set_up_is_well_in_every_point() {
     for probe in source {
         checked.expect("prod", probe, "ok");
     }
-    says(checked.of("prod", "credentials"), "what", ACCESS_KEY);
+    says(
+        checked.of("prod", "credentials"),
+        "what",
+        &format!("access key {ACCESS_KEY} is accepted: {CALLER}"),
+    );
     says(checked.of("prod", "decode"), "what", "2 records");
     assert!(checked.text.contains("\nsource prod\n  ok    dns "), "{}", checked.text);
     assert!(!bench.home.state_dir().exists() && !bench.home.path("out.ndjson").exists(), "nothing is made");
@@ -198,6 +203,7 @@ fn a_policy_without_list_is_named_with_the_statement_to_add() {
     let checked = bench.check().expect_code(77);
     let list = checked.expect("prod", "list", "fail");
     says(list, "why", "HTTP 403 AccessDenied");
+    says(list, "fix", &format!("the IAM policy of {CALLER}: "));
     says(
         list,
         "fix",
@@ -230,6 +236,21 @@ fn a_kms_key_that_may_not_be_used_is_told_apart_and_named() {
     let get = checked.expect("prod", "get", "fail");
     says(get, "what", "KMS");
     says(get, "fix", &format!(r#""Action":"kms:Decrypt","Resource":"{KMS_KEY}""#));
+}
+
+#[test]
+fn a_place_without_credentials_is_told_before_anything_is_asked_for() {
+    let bench = Bench::new(&plan(22));
+    let user = format!("method = \"iam-user\"\n  access_key_id = \"{ACCESS_KEY}\"\n  secret_key_file = ");
+    let text = fs::read_to_string(bench.home.path("trailspool.toml")).expect("the configuration");
+    let (before, after) = text.split_once(&user).expect("the credentials");
+    let after = after.split_once('\n').map_or("", |(_, rest)| rest);
+    bench.home.write_config(&format!("{before}method = \"profile\"\n  profile = \"nobody\"\n{after}"));
+    let checked = bench.check();
+    assert!(matches!(checked.code, 77 | 78), "{}", checked.text);
+    says(checked.expect("prod", "credentials", "fail"), "why", "nobody");
+    checked.expect_untested("prod", &["list", "region", "objects", "key-prefix", "newest", "get", "decode"]);
+    assert_eq!(bench.server.stats().lists, 0);
 }
 
 #[test]
@@ -331,7 +352,7 @@ fn the_level_of_an_organisation_is_understood_and_accounts_that_are_not_there_ar
     let bench = Bench::new(&Plan { organisation: "o-abc123def4/", ..plan(15) });
     let checked = bench.check().expect_code(0);
     says(checked.expect("prod", "key-prefix", "ok"), "what", "2 account(s) of organisation o-abc123def4");
-    bench.home.edit_config("unfiltered = true", "unfiltered = true\naccounts = [\"000000000000\"]");
+    bench.home.edit_config("start = ", "accounts = [\"000000000000\"]\nstart = ");
     let checked = bench.check().expect_code(78);
     says(checked.expect("prod", "key-prefix", "fail"), "why", "\"000000000000\"");
     checked.expect_untested("prod", &["newest", "get", "decode"]);

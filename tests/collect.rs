@@ -11,6 +11,7 @@ use std::thread;
 use common::agent::{Home, Setup, stdout_output};
 use common::bucket::{Bucket, Damage, Fate, Object, Plan, yesterday};
 use common::s3_server::{Faults, S3Server};
+use trailspool::aws::credentials::Provider;
 use trailspool::aws::s3::{ListEnd, ListRequest, Listed, S3};
 use trailspool::decode::{Broken, Decoder, Sink};
 use trailspool::fetch::{BodyReader, Slot, fetch};
@@ -120,7 +121,8 @@ async fn everything_comes_through_a_failing_server_as_it_stands_in_the_bucket() 
         trailspool::config::load(&home.path("trailspool.toml")).expect("a configuration without faults");
     let source = &config.sources[0];
     assert_eq!(*source.prefix, *bucket.prefix);
-    let s3 = S3::new(source, trailspool::net::Client::new(Default::default()).expect("a client"));
+    let client = trailspool::net::Client::new(Default::default()).expect("a client");
+    let s3 = S3::new(source, client.clone(), Provider::new(source, client));
 
     let listed = list(&s3, &source.prefix).await;
     let there: BTreeMap<String, u64> = bucket.early().map(|o| (o.key.clone(), o.body.len() as u64)).collect();

@@ -296,14 +296,61 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
     (17, "action = \"delete\"", 17, "[source.prod.rule 1] action: \"delete\" is none of \"drop\", \"keep\""),
     // credentials
     (11, "", 10, "[source.prod.credentials] method: missing: write method = \"iam-user\""),
-    (11, "method = \"ec2-role\"", 11, "[source.prod.credentials] method: not supported in this version"),
+    (
+        11,
+        "method = \"iam\"",
+        11,
+        "[source.prod.credentials] method: \"iam\" is none of \"iam-user\", \"ec2-role\"",
+    ),
+    (
+        11,
+        "method = \"iam-user\"\nprofile = \"x\"",
+        12,
+        "profile: goes with method = \"profile\" only: remove it",
+    ),
     (
         11,
         "method = \"iam-user\"\nassume_role = \"arn:aws:iam::1:role/x\"",
         12,
-        "assume_role: not supported in this version",
+        "\"arn:aws:iam::1:role/x\" is not the ARN of a role",
     ),
-    (11, "method = \"iam-user\"\nexternal_id = \"x\"", 12, "external_id: not supported in this version"),
+    (
+        11,
+        "method = \"iam-user\"\nassume_role = \"arn:aws:iam::111122223333:user/x\"",
+        12,
+        "is not the ARN of a role: write one such as",
+    ),
+    (
+        11,
+        "method = \"iam-user\"\nassume_role = \"arn:aws-us-gov:iam::111122223333:role/x\"",
+        12,
+        "is in partition aws-us-gov, but the source's region us-west-2 is in aws",
+    ),
+    (11, "method = \"iam-user\"\nexternal_id = \"xx\"", 12, "external_id: goes with assume_role only"),
+    (
+        11,
+        "method = \"iam-user\"\nrole_session_name = \"xx\"",
+        12,
+        "role_session_name: goes with assume_role only",
+    ),
+    (
+        11,
+        "method = \"iam-user\"\nassume_role = \"arn:aws:iam::111122223333:role/x\"\nexternal_id = \"a b\"",
+        13,
+        "external_id: is no external id",
+    ),
+    (
+        11,
+        "method = \"iam-user\"\nassume_role = \"arn:aws:iam::111122223333:role/x\"\nrole_session_name = \"a/b\"",
+        13,
+        "role_session_name: \"a/b\" cannot name a session",
+    ),
+    (
+        11,
+        "method = \"iam-user\"\nsts_endpoint = \"https://sts.example.com/x\"",
+        12,
+        "sts_endpoint: must end after the host and port",
+    ),
     (
         12,
         "access_key_id = \"AKIA...\"",
@@ -483,7 +530,7 @@ fn the_full_example_means_what_it_says() {
     assert_eq!((spool.max_bytes, spool.quarantine_max_bytes), (2 << 30, 64 << 20));
     assert_eq!((spool.max_record_bytes, spool.max_object_bytes), (1 << 20, 1 << 30));
 
-    let [prod, lab] = &config.sources[..] else { panic!("two sources") };
+    let [prod, lab, cloud] = &config.sources[..] else { panic!("three sources") };
     assert_eq!(
         (prod.name.as_ref(), prod.bucket.as_ref(), prod.prefix.as_ref()),
         ("prod", "acme-cloudtrail", "folder/trail/")
@@ -503,7 +550,9 @@ fn the_full_example_means_what_it_says() {
             && !prod.endpoint.path_style
             && prod.ca_file.is_none()
     );
-    let Credentials::IamUser { access_key_id, secret_access_key } = &prod.credentials;
+    let Credentials::IamUser { access_key_id, secret_access_key } = &prod.credentials else {
+        panic!("iam-user")
+    };
     assert_eq!((access_key_id.as_ref(), secret_access_key.reveal()), ("AKIAIOSFODNN7EXAMPLE", SECRET));
     assert_eq!((prod.rules[0].field.as_ref(), prod.rules[0].action), ("userIdentity.type", Action::Drop));
 
@@ -513,8 +562,17 @@ fn the_full_example_means_what_it_says() {
         ("us-gov-east-1", Start::Date(day), "")
     );
     assert_eq!((lab.endpoint.tls, lab.endpoint.port, lab.endpoint.path_style), (false, Some(9000), true));
-    let Credentials::IamUser { secret_access_key, .. } = &lab.credentials;
+    let Credentials::IamUser { secret_access_key, .. } = &lab.credentials else { panic!("iam-user") };
     assert_eq!(secret_access_key.reveal(), SECRET);
+    assert_eq!(lab.sts.to_string(), "https://sts.us-gov-east-1.amazonaws.com/");
+
+    let Credentials::AssumeRole { base, role } = &cloud.credentials else { panic!("a role") };
+    assert!(
+        matches!(&**base, Credentials::Ec2Role { metadata } if metadata.host() == Some("169.254.169.254"))
+    );
+    assert_eq!(role.arn.as_ref(), "arn:aws:iam::111122223333:role/trails/reader");
+    assert_eq!((role.external_id.as_deref(), role.session_name.as_ref()), (Some("acme-7"), "collector"));
+    assert_eq!(cloud.sts.to_string(), "https://vpce-1.sts.eu-west-1.vpce.amazonaws.com/");
 
     let [siem, archive, console] = &config.outputs[..] else { panic!("three outputs") };
     let OutputKind::Http { url, timeout, bearer_token, ca_file, .. } = &siem.kind else { panic!("http") };
@@ -531,6 +589,100 @@ fn the_full_example_means_what_it_says() {
         (Path::new("/var/log/trailspool/records.json"), 100 << 20, 5)
     );
     assert!(matches!(console.kind, OutputKind::Stdout) && console.format == Format::Raw);
+}
+
+/// The small configuration with other credentials, in an environment of `variables`.
+fn credentials(table: &str, variables: &[(&str, &str)]) -> Result<Credentials, String> {
+    let begin = GOOD.find("method = \"iam-user\"").unwrap();
+    let end = GOOD.find("[[source.rule]]").unwrap();
+    let text = format!("{}{table}\n{}", &GOOD[..begin], &GOOD[end..]);
+    let env = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+    let config = config::parse(&text, Path::new("f"), &env).map_err(|faults| faults.to_string())?;
+    Ok(config.sources[0].credentials.clone())
+}
+
+#[test]
+fn each_method_takes_what_it_needs_from_the_environment() {
+    let home = ("HOME", "/home/x");
+    let got =
+        credentials("method = \"ec2-role\"", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:81")]);
+    assert!(matches!(got, Ok(Credentials::Ec2Role { metadata }) if metadata.port_u16() == Some(81)));
+    let got = credentials("method = \"ecs\"", &[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")]);
+    assert!(matches!(got, Ok(Credentials::Ecs(container)) if container.url == "http://169.254.170.2/v2/x"));
+    for (table, variables, profile) in [
+        ("method = \"profile\"\nprofile = \"audit\"", vec![home, ("AWS_PROFILE", "other")], "audit"),
+        ("method = \"profile\"", vec![home, ("AWS_PROFILE", "other")], "other"),
+        ("method = \"profile\"", vec![home], "default"),
+    ] {
+        let Ok(Credentials::Profile { name, environment }) = credentials(table, &variables) else {
+            panic!("{table}")
+        };
+        assert_eq!(name.as_ref(), profile);
+        assert_eq!(environment.credentials_file.as_deref(), Some(Path::new("/home/x/.aws/credentials")));
+    }
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIAX"), ("AWS_SECRET_ACCESS_KEY", SECRET)];
+    let Ok(Credentials::Default(environment)) = credentials("method = \"default\"", &keys) else { panic!() };
+    assert!(environment.keys.is_some() && !format!("{environment:?}").contains(SECRET));
+    let role = "method = \"default\"\nassume_role = \"arn:aws:iam::111122223333:role/x\"";
+    let Ok(Credentials::AssumeRole { base, role }) = credentials(role, &[]) else { panic!() };
+    assert!(matches!(*base, Credentials::Default(_)) && role.external_id.is_none());
+    assert_eq!((role.session_name.as_ref(), role.duration), ("trailspool", Duration::from_secs(3600)));
+}
+
+#[test]
+fn what_does_not_fit_a_method_is_told_at_its_line() {
+    for (table, variables, line, text) in [
+        (
+            "method = \"ec2-role\"\naccess_key_id = \"AKIAX\"",
+            vec![],
+            12,
+            "access_key_id: goes with method = \"iam-user\"",
+        ),
+        ("method = \"ecs\"", vec![], 11, "method: needs what ECS and EKS set"),
+        ("method = \"profile\"", vec![], 11, "method: finds no files: set $AWS_SHARED_CREDENTIALS_FILE"),
+        (
+            "method = \"profile\"\nprofile = \"a]\"",
+            vec![("HOME", "/x")],
+            12,
+            "profile: is not the name of a profile",
+        ),
+        (
+            "method = \"ec2-role\"",
+            vec![("AWS_EC2_METADATA_DISABLED", "true")],
+            11,
+            "$AWS_EC2_METADATA_DISABLED turns off",
+        ),
+        (
+            "method = \"default\"",
+            vec![("AWS_ACCESS_KEY_ID", "A")],
+            11,
+            "method: $AWS_ACCESS_KEY_ID is set but",
+        ),
+        (
+            "method = \"default\"",
+            vec![("AWS_CONFIG_FILE", "x")],
+            11,
+            "method: $AWS_CONFIG_FILE must be an absolute path",
+        ),
+        (
+            "method = \"ecs\"",
+            vec![("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://10.0.0.1/")],
+            11,
+            "method: $AWS_CONTAINER_CREDENTIALS_FULL_URI names a host",
+        ),
+        ("method = \"default\"\nsecret_key_file = \"/x\"", vec![], 12, "secret_key_file: goes with"),
+        (
+            "method = \"default\"\nassume_role = \"\"\nexternal_id = \"xx\"",
+            vec![],
+            13,
+            "goes with assume_role",
+        ),
+        ("method = \"default\"\nassume_rolle = \"\"", vec![], 12, "unknown key; did you mean assume_role?"),
+    ] {
+        let shown = credentials(table, &variables).unwrap_err();
+        assert!(shown.starts_with(&format!("f:{line}: [source.prod.credentials] ")), "{table}: {shown}");
+        assert!(shown.contains(text) && shown.lines().count() == 1, "{table}: {shown}");
+    }
 }
 
 #[test]
@@ -615,6 +767,18 @@ fn regions_flavors_and_endpoints_make_the_host() {
         let config = lab.parse(&with_line(8, &lines)).unwrap_or_else(|faults| panic!("{lines}: {faults}"));
         assert_eq!(config.sources[0].endpoint.host.as_ref(), host, "{lines}");
     }
+    // STS goes with S3, except where only the doctor would ask it.
+    let fips = |region: &str, role: &str| {
+        let text = with_line(8, &format!("region = \"{region}\"\nfips = true"));
+        lab.parse(&text.replace("method = \"iam-user\"", &format!("method = \"iam-user\"\n{role}")))
+    };
+    let role = "assume_role = \"arn:aws:iam::111122223333:role/x\"";
+    let sts = |config: Config| config.sources[0].sts.to_string();
+    assert_eq!(sts(fips("us-west-2", role).unwrap()), "https://sts-fips.us-west-2.amazonaws.com/");
+    assert_eq!(sts(fips("ca-central-1", "").unwrap()), "https://sts.ca-central-1.amazonaws.com/");
+    let fault = fips("ca-central-1", role).unwrap_err().to_string();
+    assert!(fault.contains("sts_endpoint: AWS STS has no FIPS endpoint in ca-central-1"), "{fault}");
+
     let newer = lab.parse(&with_line(8, "region = \"us-west-2\"\nregions = [\"us-west-9\"]")).unwrap();
     assert!(newer.warnings[0].contains("\"us-west-9\" is not in this version's table of regions"));
     assert_eq!(newer.sources[0].regions, ["us-west-9"].map(Box::<str>::from));
@@ -666,6 +830,26 @@ fn policies_are_printed_as_json_with_their_headings_apart() {
     let (code, documents, notes) = policy(&["--only", "bucket"]);
     assert_eq!((code, documents.len()), (Some(64), 0));
     assert!(notes.contains("--principal ARN"), "{notes}");
+
+    let role = "arn:aws:iam::444455556666:role/logs";
+    let text = GOOD.replace("@DIR@", lab.dir()).replace(
+        "method = \"iam-user\"",
+        &format!("method = \"iam-user\"\nassume_role = \"{role}\"\nexternal_id = \"ext-1\""),
+    );
+    lab.file("role.toml", &text, 0o644);
+    let with_role = lab.0.path().join("role.toml");
+    let done = trailspool(&[
+        "policy",
+        "--config",
+        with_role.to_str().unwrap(),
+        "--only",
+        "trust",
+        "--principal",
+        user,
+    ]);
+    let trust: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(trust["Statement"][0]["Principal"]["AWS"], user);
+    assert_eq!(trust["Statement"][0]["Condition"]["StringEquals"]["sts:ExternalId"], "ext-1");
 
     let (code, _, text) = policy(&["--principal", "arn:aws-cn:iam::111122223333:user/reader"]);
     assert!(code == Some(64) && text.contains("partition aws, but the principal is in aws-cn"), "{text}");

@@ -21,7 +21,8 @@ pub struct Fault {
     /// Stable label for metrics: `denied`, `list-denied`, `kms-denied`, `signature`, `access-key`, `expired`, `archived`,
     /// `account`, `region-disabled`, `customer-key`, `no-queue`,
     /// `wrong-region`, `clock`, `no-bucket`, `gone`, `changed`, `slow-down`, `server`, `not-s3`, `bad-answer`, `refused`,
-    /// `slow`, `config`, `stopped`, and those of [`net::Kind::label`].
+    /// `slow`, `config`, `stopped`, and those of [`net::Kind::label`]; of getting credentials `credentials`,
+    /// `no-credentials`, `role-denied`, `hop-limit`.
     pub cause: &'static str,
     /// For the operator: what, on what, why, what to do. One line, never a secret.
     pub text: String,
@@ -71,7 +72,7 @@ impl Fault {
     }
 
     /// A request, or the body of its answer, that failed on its way.
-    pub(super) fn of_net(on: &On<'_>, error: &net::Error) -> Fault {
+    pub(super) fn of_net(on: &dyn fmt::Display, error: &net::Error) -> Fault {
         let class = match error.kind() {
             net::Kind::UnknownIssuer
             | net::Kind::WrongName
@@ -109,11 +110,7 @@ impl Fault {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
         let (class, cause, why) = classify(on, status, document, header("x-amz-bucket-region"), date);
-        let said = match (&*document.code, &*document.message) {
-            ("", _) => format!("HTTP {}", status.as_u16()),
-            (code, "") => format!("HTTP {} {code}", status.as_u16()),
-            (code, message) => format!("HTTP {} {code}: {message}", status.as_u16()),
-        };
+        let said = document.said(status);
         let mut fault = Fault::new(class, cause, format!("{on}: {why} ({said})"));
         fault.said = said.into();
         fault.retry_after = header("retry-after").and_then(|value| net::backoff::retry_after(value, date));
@@ -401,7 +398,7 @@ pub(super) struct ErrorDocument {
 
 impl ErrorDocument {
     /// Reads as much as is there of a document that may be cut, or none at all.
-    fn parse(body: &[u8]) -> ErrorDocument {
+    pub(super) fn parse(body: &[u8]) -> ErrorDocument {
         let mut document = ErrorDocument::default();
         let mut reader = Reader::from_reader(body);
         let mut elements = Elements::new();
@@ -415,6 +412,23 @@ impl ErrorDocument {
                 Ok(_) => {}
                 Err(_) => return document,
             }
+        }
+    }
+
+    pub(super) fn code(&self) -> &str {
+        &self.code
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Status, code and message, for the end of a fault's text.
+    pub(super) fn said(&self, status: StatusCode) -> String {
+        match (self.code(), self.message()) {
+            ("", _) => format!("HTTP {}", status.as_u16()),
+            (code, "") => format!("HTTP {} {code}", status.as_u16()),
+            (code, message) => format!("HTTP {} {code}: {message}", status.as_u16()),
         }
     }
 

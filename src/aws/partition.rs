@@ -2,8 +2,9 @@
 //! FIPS endpoint can be spelt for any region, but most of those names do not exist.
 //!
 //! Source: botocore 1.44.5, `data/partitions.json` (regions and labels) and the named variants of
-//! `data/endpoints.json`; beyond these, for the FIPS dual-stack endpoints of GovCloud: Storage Gateway User Guide,
-//! "Network and firewall requirements". `tests/interop/regions.py` holds each row against botocore.
+//! `data/endpoints.json`. That file lacks the FIPS dual-stack endpoints of GovCloud (Storage Gateway User Guide,
+//! "Network and firewall requirements") and the dual-stack ones of ap-east-2 and ap-southeast-6 (the image registry of
+//! Kubernetes is served from them). `tests/interop/regions.py` holds each row against botocore.
 
 /// A part of AWS with regions, accounts and ARNs of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

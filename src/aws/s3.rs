@@ -15,14 +15,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
+use super::control::{USER_AGENT, now};
+use super::credentials::{Keys, Provider};
 use super::fault::{Class, Fault, On, Operation, Warning, not_s3};
 use super::listing::{self, PageError};
-use super::partition::{self, Flavor};
-use super::sigv4::{Signer, encode_path, encode_query};
+use super::partition;
+use super::sigv4::{Scope, encode_path, encode_query};
 use crate::net::clock::seconds_from;
 use crate::{config, limits, net};
-
-const USER_AGENT: &str = concat!("trailspool/", env!("CARGO_PKG_VERSION"));
 
 /// One bucket, as one source reaches it. A clone shares connections and the learnt clock offset.
 #[derive(Debug, Clone)]
@@ -35,9 +35,9 @@ struct Bucket {
     /// As configured.
     region: Box<str>,
     endpoint: config::Endpoint,
-    flavor: Flavor,
+    flavor: partition::Flavor,
     target: Mutex<Arc<Target>>,
-    signer: Signer,
+    provider: Provider,
     request_payer: bool,
     client: net::Client,
     /// Seconds that the server's clock is ahead of ours.
@@ -49,12 +49,22 @@ struct Bucket {
 /// Where requests go.
 #[derive(Debug)]
 struct Target {
-    /// What they are signed for.
     region: Box<str>,
+    /// What they are signed for.
+    scope: Scope,
     /// Host and port.
     endpoint: Box<str>,
     /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
     base: Box<str>,
+}
+
+/// A request without a body.
+struct Ask<'a> {
+    method: Method,
+    operation: Operation<'a>,
+    /// Behind the bucket's URL, with a query if it has one.
+    path: &'a str,
+    headers: &'a HeaderMap,
 }
 
 /// What to list.
@@ -116,7 +126,7 @@ pub struct GetBody {
 impl S3 {
     /// The bucket of a source, reached over `client` (made with the source's `ca_file`). A bucket with dots in
     /// its name has no certificate of its own, and an IP address has no sub-domains: both get path style.
-    pub fn new(source: &config::Source, client: net::Client) -> S3 {
+    pub fn new(source: &config::Source, client: net::Client, provider: Provider) -> S3 {
         let target = Target::new(&source.endpoint, &source.bucket, &source.region);
         S3(Arc::new(Bucket {
             source: source.name.clone(),
@@ -125,7 +135,7 @@ impl S3 {
             endpoint: source.endpoint.clone(),
             flavor: source.flavor,
             target: Mutex::new(Arc::new(target)),
-            signer: Signer::new(&source.credentials),
+            provider,
             request_payer: source.request_payer,
             client,
             clock_ahead: AtomicI64::new(0),
@@ -145,8 +155,9 @@ impl S3 {
         let operation = Operation::List { prefix: request.prefix };
         loop {
             let asked = !self.0.plain_listings.load(Ordering::Relaxed);
-            let (target, answer) =
-                self.0.ask(Method::GET, operation, &list_query(request, asked), &HeaderMap::new()).await?;
+            let path = list_query(request, asked);
+            let ask = Ask { method: Method::GET, operation, path: &path, headers: &HeaderMap::new() };
+            let (target, answer) = self.0.ask(&ask).await?;
             let on = self.0.on(&target, operation);
             let (head, body) = answer.into_parts();
             if head.status != StatusCode::OK {
@@ -183,7 +194,8 @@ impl S3 {
             headers.insert(header::IF_MATCH, etag.parse().map_err(unfit)?);
         }
         let path = format!("/{}", encode_path(key));
-        let (target, answer) = self.0.ask(Method::GET, operation, &path, &headers).await?;
+        let ask = Ask { method: Method::GET, operation, path: &path, headers: &headers };
+        let (target, answer) = self.0.ask(&ask).await?;
         let on = self.0.on(&target, operation);
         let (head, body) = answer.into_parts();
         match (head.status, resume) {
@@ -211,7 +223,8 @@ impl S3 {
     pub async fn head(&self, key: &str) -> Result<HeaderMap, Fault> {
         let operation = Operation::Get { key };
         let path = format!("/{}", encode_path(key));
-        let (target, answer) = self.0.ask(Method::HEAD, operation, &path, &HeaderMap::new()).await?;
+        let ask = Ask { method: Method::HEAD, operation, path: &path, headers: &HeaderMap::new() };
+        let (target, answer) = self.0.ask(&ask).await?;
         let on = self.0.on(&target, operation);
         let (head, body) = answer.into_parts();
         match head.status {
@@ -281,7 +294,8 @@ impl Target {
         } else {
             format!("{scheme}://{bucket}.{endpoint}")
         };
-        Target { region: region.into(), endpoint: endpoint.into(), base: base.into() }
+        let scope = Scope::new("s3", region);
+        Target { region: region.into(), scope, endpoint: endpoint.into(), base: base.into() }
     }
 }
 
@@ -308,22 +322,17 @@ impl Bucket {
         Some(target)
     }
 
-    /// Sends a request without a body for what stands behind the bucket's URL. It is sent once more with the server's date if our clock
-    /// turns out wrong, and once more to the bucket's own region if that turns out to be another.
-    async fn ask(
-        &self,
-        method: Method,
-        operation: Operation<'_>,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Result<(Arc<Target>, Response<net::Body>), Fault> {
+    /// Sends a request for what stands behind the bucket's URL. It is sent once more with the server's date if our
+    /// clock turns out wrong, once more to the bucket's own region if that turns out to be another, and once more with
+    /// newer keys if these have expired.
+    async fn ask(&self, ask: &Ask<'_>) -> Result<(Arc<Target>, Response<net::Body>), Fault> {
         let mut target = self.target();
         let mut ahead = self.clock_ahead.load(Ordering::Relaxed);
-        let (mut corrected, mut followed) = (false, false);
+        let mut keys = self.provider.keys().await?;
+        let (mut corrected, mut followed, mut renewed) = (false, false, false);
         loop {
-            let on = self.on(&target, operation);
-            let uri = format!("{}{path}", target.base);
-            let answer = self.send(&on, &method, &uri, headers, ahead).await?;
+            let on = self.on(&target, ask.operation);
+            let answer = self.send(&target, ask, &keys, ahead).await?;
             if !matches!(answer.status().as_u16(), 301 | 307 | 308 | 400 | 403) {
                 return Ok((target, answer));
             }
@@ -339,6 +348,15 @@ impl Bucket {
                     followed = true;
                     target = self.follow(right).ok_or(fault)?;
                 }
+                Class::Denied if fault.cause == "expired" && !renewed => {
+                    renewed = true;
+                    self.provider.expired(&keys);
+                    let newer = self.provider.keys().await?;
+                    if newer == keys {
+                        return Err(fault); // keys that are not renewed: an operator has to
+                    }
+                    keys = newer;
+                }
                 _ => return Err(fault),
             }
         }
@@ -346,22 +364,24 @@ impl Bucket {
 
     async fn send(
         &self,
-        on: &On<'_>,
-        method: &Method,
-        uri: &str,
-        headers: &HeaderMap,
+        target: &Target,
+        ask: &Ask<'_>,
+        keys: &Keys,
         ahead: i64,
     ) -> Result<Response<net::Body>, Fault> {
+        let Ask { method, operation, path, headers } = ask;
+        let on = &self.on(target, *operation);
         let unsendable = |why: &dyn std::fmt::Display| {
             let advice = "check `bucket`, `endpoint`, `region` and the credentials";
             Fault::new(Class::Config, "config", format!("{on}: the request cannot be made ({why}): {advice}"))
         };
-        let mut request =
-            Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
+        let mut request = Request::get(format!("{}{path}", target.base))
+            .body(Full::<Bytes>::default())
+            .map_err(|error| unsendable(&error))?;
         request.method_mut().clone_from(method);
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = authority.parse().map_err(|error| unsendable(&error))?;
-        request.headers_mut().extend(headers.clone());
+        request.headers_mut().extend((*headers).clone());
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
         if self.request_payer {
@@ -369,7 +389,8 @@ impl Bucket {
                 .headers_mut()
                 .insert("x-amz-request-payer", header::HeaderValue::from_static("requester"));
         }
-        self.signer.sign(&mut request, on.region, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
+        let at = shift(now(), ahead);
+        target.scope.sign(&mut request, b"", keys, at).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
 }
@@ -454,12 +475,7 @@ fn is_web_page(headers: &HeaderMap) -> bool {
     html && !headers.contains_key("x-amz-request-id")
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the shell that knows the time for the signatures")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
-
-fn shift(time: SystemTime, seconds: i64) -> SystemTime {
+pub(super) fn shift(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
     shifted.unwrap_or(time)
@@ -504,6 +520,7 @@ pub(crate) mod tests {
                 access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
                 secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
             },
+            sts: "https://sts.us-east-1.amazonaws.com".parse().unwrap(),
         }
     }
 
@@ -511,14 +528,19 @@ pub(crate) mod tests {
         Endpoint { tls, host: host.into(), port, path_style }
     }
 
-    fn client() -> Client {
-        Client::new(Options { timeouts: TIMEOUTS, ..Default::default() }).unwrap()
-    }
-
     /// The bucket `acme` at a scripted server.
     pub(crate) fn at(address: SocketAddr) -> S3 {
         let endpoint = endpoint(false, "127.0.0.1", Some(address.port()), true);
-        S3::new(&source(endpoint, "acme"), client())
+        of(&source(endpoint, "acme"))
+    }
+
+    fn of(source: &Source) -> S3 {
+        through(source, Proxies::default())
+    }
+
+    fn through(source: &Source, proxies: Proxies) -> S3 {
+        let client = Client::new(Options { timeouts: TIMEOUTS, proxies, ..Default::default() }).unwrap();
+        S3::new(source, client.clone(), Provider::new(source, client))
     }
 
     async fn list(s3: &S3) -> Result<(Vec<String>, ListEnd), Fault> {
@@ -534,7 +556,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_bucket_is_a_sub_domain_unless_that_cannot_work() {
-        let client = client();
         for (endpoint, bucket, base) in [
             (
                 endpoint(true, "s3.us-east-1.amazonaws.com", None, false),
@@ -555,7 +576,7 @@ pub(crate) mod tests {
             (endpoint(false, "127.0.0.1", Some(9000), false), "acme", "http://127.0.0.1:9000/acme"),
             (endpoint(false, "[::1]", Some(9000), false), "acme", "http://[::1]:9000/acme"),
         ] {
-            assert_eq!(&*S3::new(&source(endpoint, bucket), client.clone()).0.target().base, base);
+            assert_eq!(&*of(&source(endpoint, bucket)).0.target().base, base);
         }
     }
 
@@ -610,7 +631,7 @@ pub(crate) mod tests {
         let server = Server::start([empty.clone(), Reply::new(200, "", b"x"), empty]).await;
         let endpoint = endpoint(false, "127.0.0.1", Some(server.address.port()), true);
         let source = Source { request_payer: true, ..source(endpoint, "acme") };
-        let s3 = S3::new(&source, client());
+        let s3 = of(&source);
         list(&s3).await.unwrap();
         s3.get("k", None).await.unwrap();
         list(&at(server.address)).await.unwrap();
@@ -656,8 +677,7 @@ pub(crate) mod tests {
     fn at_aws(proxy: SocketAddr) -> S3 {
         let endpoint = endpoint(false, "s3.us-east-1.amazonaws.com", None, false);
         let proxy = Proxy::new(format!("http://{proxy}").parse().unwrap(), None).unwrap();
-        let options = Options { timeouts: TIMEOUTS, proxies: Proxies::all(proxy), ..Default::default() };
-        S3::new(&source(endpoint, "acme"), Client::new(options).unwrap())
+        through(&source(endpoint, "acme"), Proxies::all(proxy))
     }
 
     /// Graylog2/graylog-plugin-aws#3, durch/rust-s3#18: a 301 was not understood.
@@ -738,6 +758,66 @@ pub(crate) mod tests {
         assert!(text.contains("6 minutes behind") && text.contains("NTP"), "{text}");
         list(&s3).await.unwrap();
         assert_eq!(s3.warnings(), [], "somebody set it right");
+    }
+
+    fn role_keys(id: &str) -> Reply {
+        let keys = format!(r#"{{"AccessKeyId":"{id}","SecretAccessKey":"s","Token":"token-of-{id}"}}"#);
+        Reply::new(200, "", keys.as_bytes())
+    }
+
+    /// The bucket at a scripted server, with the keys of an instance's role from another.
+    fn with_role(s3: &Server, metadata: &Server) -> S3 {
+        let endpoint = endpoint(false, "127.0.0.1", Some(s3.address.port()), true);
+        let metadata = format!("http://{}", metadata.address).parse().unwrap();
+        of(&Source { credentials: Credentials::Ec2Role { metadata }, ..source(endpoint, "acme") })
+    }
+
+    const EXPIRED: &[u8] =
+        b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+
+    #[tokio::test]
+    async fn expired_keys_are_renewed_and_the_request_sent_once_more() {
+        let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));
+        let metadata = Server::start([
+            t.clone(),
+            r.clone(),
+            role_keys("ASIAOLD"),
+            t.clone(),
+            r.clone(),
+            role_keys("ASIANEW"),
+        ])
+        .await;
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([Reply::new(400, "", EXPIRED), empty.clone(), empty]).await;
+        let s3 = with_role(&server, &metadata);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+        let requests = server.requests();
+        for (request, id) in requests.iter().zip(["ASIAOLD", "ASIANEW", "ASIANEW"]) {
+            assert!(request.contains(&format!("Credential={id}/")), "{request}");
+            assert!(request.contains(&format!("x-amz-security-token: token-of-{id}\r\n")), "{request}");
+        }
+        assert!(metadata.is_through() && server.is_through());
+    }
+
+    #[tokio::test]
+    async fn keys_that_stay_expired_end_after_one_renewal() {
+        let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));
+        let keys = |id| [t.clone(), r.clone(), role_keys(id)];
+        for (second, requests, words) in
+            [("ASIAOLD", 1, "there is no newer one"), ("ASIANEW", 2, "ExpiredToken")]
+        {
+            let metadata = Server::start([keys("ASIAOLD"), keys(second)].concat()).await;
+            let server = Server::start([Reply::new(400, "", EXPIRED), Reply::new(400, "", EXPIRED)]).await;
+            let fault = list(&with_role(&server, &metadata)).await.unwrap_err();
+            assert_eq!((&fault.class, fault.cause), (&Class::Denied, "expired"), "{fault}");
+            assert!(fault.text.starts_with("source prod: ") && fault.text.contains(words), "{fault}");
+            assert_eq!(server.requests().len(), requests);
+        }
+        // An IAM user's keys are not renewed by anybody but the operator.
+        let server = Server::start([Reply::new(400, "", EXPIRED)]).await;
+        assert_eq!(list(&at(server.address)).await.unwrap_err().cause, "expired");
+        assert_eq!(server.requests().len(), 1);
     }
 
     #[tokio::test]

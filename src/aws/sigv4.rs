@@ -1,11 +1,10 @@
-//! Signatures for S3, in headers. What is signed is what goes over the wire: the path is percent-encoded
+//! Signatures for S3 and other services, in headers. What is signed is what goes over the wire: the path is percent-encoded
 //! once ([`encode_path`]), never normalised. The time is an input.
 //!
 //! Source: S3 API Reference, "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
 
 use std::time::SystemTime;
 
-use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
     UriPathNormalizationMode, sign,
@@ -16,7 +15,7 @@ use http::{HeaderName, HeaderValue, Request};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::config;
+use super::credentials::Keys;
 
 /// All but the unreserved characters of RFC 3986.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -32,40 +31,41 @@ pub(super) fn encode_query(value: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(value, QUERY)
 }
 
-/// The credentials of one source.
+/// What signatures are valid for.
 #[derive(Debug)]
-pub(super) struct Signer {
-    credentials: Credentials,
+pub(super) struct Scope {
+    service: &'static str,
+    region: Box<str>,
 }
 
-impl Signer {
-    pub(super) fn new(credentials: &config::Credentials) -> Signer {
-        let config::Credentials::IamUser { access_key_id, secret_access_key } = credentials;
-        let credentials =
-            Credentials::new(&**access_key_id, secret_access_key.reveal(), None, None, "config");
-        Signer { credentials }
+impl Scope {
+    pub(super) fn new(service: &'static str, region: &str) -> Scope {
+        Scope { service, region: region.into() }
     }
 
-    /// Adds `x-amz-date`, `x-amz-content-sha256` and `authorization` to a request without a body. Every header it
-    /// has is signed for the region, except `user-agent`, which proxies change.
+    /// Adds `x-amz-date`, `authorization`, for S3 `x-amz-content-sha256`, and the session token of keys that have one,
+    /// to a request with this body. Every header it has is signed, except `user-agent`, which proxies change.
     ///
     /// # Errors
     /// When something in the credentials or the region cannot stand in a header.
     pub(super) fn sign(
         &self,
         request: &mut Request<Full<Bytes>>,
-        region: &str,
+        body: &[u8],
+        keys: &Keys,
         now: SystemTime,
     ) -> Result<(), String> {
         let mut settings = SigningSettings::default();
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let identity = self.credentials.clone().into();
+        if self.service == "s3" {
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
+        let identity = keys.identity().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
-            .region(region)
-            .name("s3")
+            .region(&self.region)
+            .name(self.service)
             .time(now)
             .settings(settings)
             .build()
@@ -75,12 +75,12 @@ impl Signer {
             request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let uri = request.uri().to_string();
         let signable =
-            SignableRequest::new(request.method().as_str(), uri, headers, SignableBody::Bytes(b""))
+            SignableRequest::new(request.method().as_str(), uri, headers, SignableBody::Bytes(body))
                 .map_err(|error| error.to_string())?;
         let (instructions, _) = sign(signable, &params).map_err(|error| error.to_string())?.into_parts();
         for (name, value) in instructions.headers() {
             let mut value = HeaderValue::from_str(value).map_err(|error| format!("{name}: {error}"))?;
-            value.set_sensitive(name == "authorization");
+            value.set_sensitive(name == "authorization" || name == "x-amz-security-token");
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
             request.headers_mut().insert(name, value);
         }
@@ -93,21 +93,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Secret;
 
     /// 20130524T000000Z
     const MAY_24: Duration = Duration::from_secs(1_369_353_600);
 
     fn sign_example(uri: &str, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
-        let signer = Signer::new(&config::Credentials::IamUser {
-            access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
-            secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
-        });
+        let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        let keys = Keys::new("AKIAIOSFODNN7EXAMPLE", secret, None, None);
         let mut request = Request::get(uri).body(Full::default()).unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        signer.sign(&mut request, "us-east-1", SystemTime::UNIX_EPOCH + MAY_24).unwrap();
+        Scope::new("s3", "us-east-1")
+            .sign(&mut request, b"", &keys, SystemTime::UNIX_EPOCH + MAY_24)
+            .unwrap();
         request
     }
 
@@ -164,11 +163,23 @@ mod tests {
 
     #[test]
     fn a_credential_that_cannot_be_sent_is_an_error() {
-        let credentials = config::Credentials::IamUser {
-            access_key_id: "AKIA\nX".into(),
-            secret_access_key: Secret::new("s".into()),
-        };
         let mut request = Request::get("https://b.example.com/k").body(Full::default()).unwrap();
-        assert!(Signer::new(&credentials).sign(&mut request, "r", SystemTime::UNIX_EPOCH).is_err());
+        for keys in [Keys::new("AKIA\nX", "s", None, None), Keys::new("ASIAX", "s", Some("t\nt"), None)] {
+            let scope = Scope::new("s3", "r");
+            assert!(scope.sign(&mut request, b"", &keys, SystemTime::UNIX_EPOCH).is_err());
+        }
+    }
+
+    #[test]
+    fn a_session_token_is_sent_and_signed_and_never_shown() {
+        let keys = Keys::new("ASIAX", "s", Some("hush"), None);
+        let mut request = Request::post("https://sts.example.com/").body(Full::default()).unwrap();
+        let scope = Scope::new("sts", "eu-west-1");
+        scope.sign(&mut request, b"Action=GetCallerIdentity", &keys, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(request.headers()["x-amz-security-token"], "hush");
+        let signed = authorization(&request);
+        assert!(signed.contains("/eu-west-1/sts/aws4_request, "), "{signed}");
+        assert!(signed.contains("SignedHeaders=host;x-amz-date;x-amz-security-token, "), "{signed}");
+        assert!(!format!("{request:?}").contains("hush"));
     }
 }

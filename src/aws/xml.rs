@@ -1,8 +1,9 @@
-//! S3's XML answers as a sequence of elements closed, in constant memory. What holds: nesting is at most
+//! S3's and STS's XML answers as a sequence of elements closed, in constant memory. What holds: nesting is at most
 //! [`limits::XML_DEPTH`], the text of one element at most [`limits::XML_EVENT_BYTES`]; no DTD is obeyed.
 
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
+use zeroize::Zeroizing;
 
 use crate::limits;
 
@@ -26,6 +27,14 @@ pub(super) enum Tag {
     Message,
     Region,
     Endpoint,
+    Credentials,
+    AccessKeyId,
+    SecretAccessKey,
+    SessionToken,
+    Expiration,
+    GetCallerIdentityResult,
+    Account,
+    Arn,
     Html,
     Other,
 }
@@ -47,6 +56,14 @@ impl Tag {
             "Message" => Tag::Message,
             "Region" => Tag::Region,
             "Endpoint" => Tag::Endpoint,
+            "Credentials" => Tag::Credentials,
+            "AccessKeyId" => Tag::AccessKeyId,
+            "SecretAccessKey" => Tag::SecretAccessKey,
+            "SessionToken" => Tag::SessionToken,
+            "Expiration" => Tag::Expiration,
+            "GetCallerIdentityResult" => Tag::GetCallerIdentityResult,
+            "Account" => Tag::Account,
+            "Arn" => Tag::Arn,
             name if name.eq_ignore_ascii_case("html") => Tag::Html,
             _ => Tag::Other,
         }
@@ -73,13 +90,19 @@ pub(super) struct TooDeep;
 #[derive(Debug)]
 pub(super) struct Elements {
     path: heapless::Vec<Tag, { limits::XML_DEPTH }>,
-    text: String,
+    text: Zeroizing<String>,
     text_is_whole: bool,
 }
 
 impl Elements {
     pub(super) fn new() -> Elements {
-        Elements { path: heapless::Vec::new(), text: String::new(), text_is_whole: true }
+        Elements { path: heapless::Vec::new(), text: Zeroizing::default(), text_is_whole: true }
+    }
+
+    /// With room for every text there may be: growing would leave copies of a secret behind.
+    pub(super) fn for_secrets() -> Elements {
+        let text = Zeroizing::new(String::with_capacity(limits::XML_EVENT_BYTES));
+        Elements { text, ..Elements::new() }
     }
 
     pub(super) fn event(&mut self, event: &Event<'_>) -> Result<Seen<'_>, TooDeep> {

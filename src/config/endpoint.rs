@@ -90,14 +90,31 @@ pub(super) fn of_region(
     Ok(Endpoint { tls: true, host, port: None, path_style })
 }
 
+/// The regional endpoint of AWS STS.
+pub(super) fn sts_of_region(region: &str, fips: bool) -> Read<hyper::Uri> {
+    let host = match partition::find(region) {
+        Some(row) => row.sts(fips).ok_or_else(|| {
+            format!("AWS STS has no FIPS endpoint in {region}: name that of another region with sts_endpoint")
+        })?,
+        None => format!("sts.{region}.{}", Partition::of(region).dns_suffix()),
+    };
+    url(&format!("https://{host}"))
+}
+
+/// An endpoint without a path, as written: `http://HOST[:PORT]` or `https://HOST[:PORT]`.
+pub(super) fn base_url(text: &str) -> Read<hyper::Uri> {
+    let url = url(text)?;
+    match url.path() != "/" || url.query().is_some() || text.contains(['?', '#']) {
+        true => Err("must end after the host and port: a path or a query has no place here".to_owned()),
+        false => Ok(url),
+    }
+}
+
 /// An endpoint as written: `http://HOST[:PORT]` or `https://HOST[:PORT]`. Buckets can be part of a host
 /// name only where names resolve: an IP address always gets path style, a name without dots does unless
 /// `path_style = false` is written.
 pub(super) fn of_url(text: &str, bucket: &str, path_style: Option<bool>) -> Read<Endpoint> {
-    let url = url(text)?;
-    if url.path() != "/" || url.query().is_some() || text.contains(['?', '#']) {
-        return Err("must end after the host and port: a path or a query has no place here".to_owned());
-    }
+    let url = base_url(text)?;
     let tls = url.scheme_str() == Some("https");
     let host = url.host().unwrap_or("");
     let is_ip = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
@@ -254,6 +271,21 @@ mod tests {
 
     const FIPS: Flavor = Flavor { fips: true, dualstack: false };
     const DUAL: Flavor = Flavor { fips: false, dualstack: true };
+
+    #[test]
+    fn sts_is_in_the_regions_partition() {
+        for (region, fips, host) in [
+            ("eu-west-1", false, "sts.eu-west-1.amazonaws.com"),
+            ("us-east-1", true, "sts-fips.us-east-1.amazonaws.com"),
+            ("us-gov-west-1", true, "sts.us-gov-west-1.amazonaws.com"),
+            ("cn-north-1", false, "sts.cn-north-1.amazonaws.com.cn"),
+            ("us-isob-east-1", false, "sts.us-isob-east-1.sc2s.sgov.gov"),
+            ("eusc-de-east-9", false, "sts.eusc-de-east-9.amazonaws.eu"),
+        ] {
+            assert_eq!(sts_of_region(region, fips).unwrap().to_string(), format!("https://{host}/"));
+        }
+        assert!(sts_of_region("ca-central-1", true).unwrap_err().contains("sts_endpoint"));
+    }
 
     fn code(text: &str) -> String {
         region(text, false).unwrap().code.into()

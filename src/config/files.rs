@@ -76,7 +76,7 @@ pub(super) fn absolute(path: &str) -> Read<PathBuf> {
 }
 
 /// Everything in a file, unless it is longer than `most` bytes. Wiped when dropped.
-pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn bounded(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let meta = fs::metadata(path)?;
     if meta.is_dir() {
         return Err(io::Error::other("it is a folder"));
@@ -95,15 +95,26 @@ pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> 
     }
 }
 
+/// What is wrong with a file of secrets that others may read, and the command that mends it. A file that cannot be
+/// looked at is left to its reader.
+pub(crate) fn readable_by_others(path: &Path) -> Option<String> {
+    let meta = fs::metadata(path).ok().filter(|meta| meta.is_file())?;
+    open_to(meta.permissions().mode(), SECRET_MASK, path)
+}
+
+fn open_to(mode: u32, forbidden: u32, path: &Path) -> Option<String> {
+    let shown = super::fault::escaped(&path.to_string_lossy());
+    (mode & forbidden != 0)
+        .then(|| format!("may be read by others (mode {:04o}): chmod 600 '{shown}'", mode & 0o7777))
+}
+
 fn secret(path: &Path, forbidden: u32) -> Read<Secret> {
     let meta = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !meta.is_file() {
         return Err("is not a file".to_owned());
     }
-    let shown = super::fault::escaped(&path.to_string_lossy());
-    let mode = meta.permissions().mode();
-    if mode & forbidden != 0 {
-        return Err(format!("may be read by others (mode {:04o}): chmod 600 '{shown}'", mode & 0o7777));
+    if let Some(fault) = open_to(meta.permissions().mode(), forbidden, path) {
+        return Err(fault);
     }
     let bytes = bounded(path, limits::SECRET_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {

@@ -2,10 +2,13 @@
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
 //!
 //! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy` and
-//! `files` read single values, `source` and `output` put them together.
+//! `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials` and `output` put
+//! them together.
 
 mod bucket;
+mod credentials;
 mod endpoint;
+mod environment;
 mod fault;
 mod files;
 mod load;
@@ -17,12 +20,15 @@ mod table;
 mod units;
 
 pub use fault::{Fault, Faults};
+pub(crate) use files::{bounded, readable_by_others};
 pub use load::{examine, load, parse};
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Uri;
 use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
@@ -130,6 +136,8 @@ pub struct Source {
     pub proxies: Proxies,
     /// How requests are signed.
     pub credentials: Credentials,
+    /// AWS STS in the source's partition and region, or `sts_endpoint`.
+    pub sts: Uri,
 }
 
 /// Where S3 requests of a source go.
@@ -199,6 +207,80 @@ pub enum Credentials {
         /// The secret access key.
         secret_access_key: Secret,
     },
+    /// `method = "ec2-role"`: the role of the EC2 instance that this runs on.
+    Ec2Role {
+        /// The instance metadata service, without a path.
+        metadata: Uri,
+    },
+    /// `method = "ecs"`: the role of the ECS task or the EKS pod that this runs in.
+    Ecs(Container),
+    /// `method = "profile"`: a profile of the files that AWS's tools share.
+    Profile {
+        /// `default`, `audit`, …
+        name: Box<str>,
+        /// The files, and what profiles may refer to.
+        environment: Arc<Environment>,
+    },
+    /// `method = "default"`: the first of environment, profile, container and instance that has any.
+    Default(Arc<Environment>),
+    /// `assume_role`, with the credentials of the method.
+    AssumeRole {
+        /// Who assumes it.
+        base: Box<Credentials>,
+        /// The role.
+        role: Role,
+    },
+}
+
+/// A role to assume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// `arn:aws:iam::111122223333:role/trail-reader`
+    pub arn: Box<str>,
+    /// What its trust policy may ask for.
+    pub external_id: Option<Box<str>>,
+    /// How the session is called in the account's own CloudTrail.
+    pub session_name: Box<str>,
+    /// How long a session lasts.
+    pub duration: Duration,
+}
+
+/// What the environment says about credentials, in the variables that AWS's tools agree on. Source: AWS SDKs and
+/// Tools Reference Guide, "Settings reference".
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `AWS_ACCESS_KEY_ID` with `AWS_SECRET_ACCESS_KEY` and, if it is set, `AWS_SESSION_TOKEN`.
+    pub keys: Option<(Box<str>, Secret, Option<Secret>)>,
+    /// `AWS_PROFILE`
+    pub profile: Option<Box<str>>,
+    /// `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials`; `None` without a home.
+    pub credentials_file: Option<PathBuf>,
+    /// `AWS_CONFIG_FILE`, or `~/.aws/config`; `None` without a home.
+    pub config_file: Option<PathBuf>,
+    /// `AWS_CONTAINER_…`
+    pub container: Option<Container>,
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or the usual address; `None`: `AWS_EC2_METADATA_DISABLED`.
+    pub metadata: Option<Uri>,
+}
+
+/// Where a container gets its credentials.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` on its host, or `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    pub url: Uri,
+    /// What is sent along.
+    pub authorization: Authorization,
+}
+
+/// The `Authorization` header of a container's requests.
+#[derive(Debug, Clone)]
+pub enum Authorization {
+    /// None is sent.
+    None,
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`
+    Token(Secret),
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, read anew each time: it is replaced now and then.
+    File(PathBuf),
 }
 
 /// `[[output]]`

@@ -1,4 +1,4 @@
-//! `[[source]]` with its credentials and rules.
+//! `[[source]]` with its rules.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,13 +9,13 @@ use toml::de::DeValue;
 use super::bucket::{bucket_and_folder, is_account, joined, key_prefix};
 use super::endpoint::{self, Region};
 use super::fault::{Report, quoted};
-use super::files::{ca_file, secret_credential, secret_file};
+use super::files::ca_file;
 use super::load::Env;
 use super::pattern::regex;
 use super::proxy::proxies;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::units::{name, start};
-use super::{Action, Attribution, Credentials, Endpoint, Rule, Source, Start};
+use super::{Action, Attribution, Endpoint, Rule, Source, Start};
 use crate::aws::partition::Flavor;
 use crate::limits;
 
@@ -79,16 +79,22 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
 
     let inner = place_of(&table, "credentials");
     if !table.has("credentials") {
-        table.missing("credentials", "[source.credentials] with method, access_key_id and secret_key_file");
+        table.missing("credentials", "[source.credentials] with its method");
     }
     // Asked for before the inner tables are made, so that a key which slipped into them is known to belong here.
     table.value("rule");
     let credentials = table.table("credentials", inner, OWN);
-    let credentials = if table.has("credentials") { self::credentials(credentials, env) } else { None };
+    let code = place.as_ref().map(|place| &*place.region);
+    let fips = place.as_ref().is_some_and(|place| place.flavor.fips);
+    let credentials = match table.has("credentials") {
+        true => super::credentials::credentials(credentials, code, fips, env),
+        false => None,
+    };
     let rules = rules(&mut table);
     table.finish();
 
     let Place { region, flavor, endpoint } = place?;
+    let (credentials, sts) = credentials?;
     Some(Source {
         name: name?,
         bucket: bucket?.0.into(),
@@ -108,7 +114,8 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         request_payer,
         ca_file: ca_file.flatten(),
         proxies: proxies?,
-        credentials: credentials?,
+        credentials,
+        sts,
     })
 }
 
@@ -261,75 +268,6 @@ fn field(value: &DeValue<'_>) -> Read<Box<str>> {
             "{} is not a path: write names with dots between, such as \"userIdentity.type\"",
             quoted(text)
         )),
-    }
-}
-
-fn credentials(mut table: Table<'_>, env: Env<'_>) -> Option<Credentials> {
-    let methods =
-        [("iam-user", true), ("ec2-role", false), ("ecs", false), ("profile", false), ("default", false)];
-    let method = table.required("method", "method = \"iam-user\"", |value| choice(value, &methods));
-    if method == Some(false) {
-        // The other keys are those of a method that this version knows nothing of.
-        table.fault("method", "not supported in this version: write \"iam-user\"".to_owned());
-        return None;
-    }
-    table.later("assume_role");
-    table.later("external_id");
-    let access_key_id =
-        table.required("access_key_id", "access_key_id = \"AKIA…\"", |value| access_key_id(string(value)?));
-    if table.value("secret_access_key").is_some() {
-        table.fault(
-            "secret_access_key",
-            "a secret has no place in this file: write it to a file of its own with mode 0600 and name that with \
-             secret_key_file, or pass a systemd credential and name that with secret_key_credential"
-                .to_owned(),
-        );
-    }
-    let secret = secret(&mut table, env);
-    table.finish();
-    Some(Credentials::IamUser { access_key_id: access_key_id?, secret_access_key: secret? })
-}
-
-fn secret(table: &mut Table<'_>, env: Env<'_>) -> Option<super::Secret> {
-    let dir = env("CREDENTIALS_DIRECTORY");
-    let dir = dir.as_deref();
-    let (file, credential) = (table.has("secret_key_file"), table.has("secret_key_credential"));
-    let from_file = table.get("secret_key_file", |value| secret_file(string(value)?, dir));
-    let from_manager = table.get("secret_key_credential", |value| secret_credential(string(value)?, dir));
-    match (file, credential) {
-        (true, true) => {
-            table.fault(
-                "secret_key_credential",
-                "stands beside secret_key_file: write one of the two".to_owned(),
-            );
-            None
-        }
-        (false, false) => {
-            if !table.has("secret_access_key") {
-                table.missing(
-                    "secret_key_file",
-                    "secret_key_file = \"/PATH\" or secret_key_credential = \"NAME\"",
-                );
-            }
-            None
-        }
-        _ => from_file.or(from_manager),
-    }
-}
-
-/// Never repeated in a fault: the secret may stand here by mistake. Source of the length: IAM API, AccessKey;
-/// S3-compatible stores have shorter ones.
-fn access_key_id(text: &str) -> Read<Box<str>> {
-    if text.starts_with("ASIA") && text.len() >= 16 {
-        return Err("belongs to temporary credentials, which end by themselves: use the access key of an IAM user (AKIA…)".to_owned());
-    }
-    let good = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
-    match (3..=128).contains(&text.len()) && text.bytes().all(good) {
-        true => Ok(text.into()),
-        false => {
-            Err("is not an access key id: write the one of the IAM user, such as \"AKIAIOSFODNN7EXAMPLE\""
-                .to_owned())
-        }
     }
 }
 

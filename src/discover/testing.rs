@@ -29,5 +29,6 @@ pub(crate) fn source(name: &str) -> Source {
             access_key_id: "AKIAEXAMPLE".into(),
             secret_access_key: Secret::new("secret".to_owned()),
         },
+        sts: hyper::Uri::from_static("https://sts.us-east-1.amazonaws.com"),
     }
 }

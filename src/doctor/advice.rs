@@ -16,6 +16,8 @@ pub struct About<'a> {
     pub prefix: &'a str,
     /// Host and port.
     pub endpoint: &'a str,
+    /// ARN of who signs, where that is known.
+    pub who: Option<&'a str>,
     /// ARN of the KMS key, where the object told.
     pub kms_key: Option<&'a str>,
 }
@@ -28,6 +30,8 @@ pub fn is_of_credentials(cause: &str) -> bool {
 /// A failed request as a finding; `doing`: the operation as a noun, e.g. `listing bucket acme`.
 pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'_>) -> Finding {
     let About { bucket, region, endpoint, .. } = about;
+    let policy =
+        about.who.map_or_else(|| "the IAM policy".to_owned(), |arn| format!("the IAM policy of {arn}"));
     let (kind, what, fix) = match fault.cause {
         "signature" => (
             Kind::Permission,
@@ -46,13 +50,37 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
         "expired" => (
             Kind::Permission,
             "the credentials have expired".to_owned(),
-            "renew them, or use the access key of an IAM user".to_owned(),
+            "renew them where they come from, or use the access key of an IAM user".to_owned(),
+        ),
+        "no-credentials" => (
+            Kind::Config,
+            "there are no credentials".to_owned(),
+            "give the place that [source.credentials] names some, or name another `method` there".to_owned(),
+        ),
+        "credentials" => (
+            Kind::Config,
+            "the credentials cannot be used".to_owned(),
+            "mend what is named there; [source.credentials] says where they come from".to_owned(),
+        ),
+        "role-denied" => (
+            Kind::Permission,
+            "the role may not be used".to_owned(),
+            "the role's trust policy must name who assumes it, with the same external id, and that one's own policy must \
+             allow sts:AssumeRole: `trailspool policy --only trust` and `--only assume` print both"
+                .to_owned(),
+        ),
+        "hop-limit" => (
+            Kind::Config,
+            "the instance's metadata service does not answer through a container's network".to_owned(),
+            "raise its hop limit: `aws ec2 modify-instance-metadata-options --instance-id ID \
+             --http-put-response-hop-limit 2`"
+                .to_owned(),
         ),
         "list-denied" => (
             Kind::Permission,
             format!("{doing} is not allowed"),
             format!(
-                "add to the IAM policy: {} (`trailspool policy` prints all of it); if it is there, look for a Deny in the \
+                "add to {policy}: {} (`trailspool policy` prints all of it); if it is there, look for a Deny in the \
                  bucket policy, a permissions boundary or an organisation's policy; a Requester Pays bucket refuses with \
                  the same words: set `request_payer = \"requester\"`",
                 statement("s3:ListBucket", region, bucket, "")
@@ -62,7 +90,7 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
             Kind::Permission,
             format!("{doing} is not allowed: it is encrypted with a KMS key that may not be used"),
             format!(
-                "add to the IAM policy: `{{\"Effect\":\"Allow\",\"Action\":\"kms:Decrypt\",\"Resource\":\"{}\"}}`, and allow \
+                "add to {policy}: `{{\"Effect\":\"Allow\",\"Action\":\"kms:Decrypt\",\"Resource\":\"{}\"}}`, and allow \
                  the same in the key's own policy when the key is another account's",
                 about.kms_key.unwrap_or("ARN-OF-THE-KEY")
             ),
@@ -71,7 +99,7 @@ pub fn of_fault(probe: &'static str, fault: &Fault, doing: &str, about: &About<'
             Kind::Permission,
             format!("{doing} is not allowed"),
             format!(
-                "add to the IAM policy: {} (`trailspool policy` prints all of it); if it is there, look for a Deny in the \
+                "add to {policy}: {} (`trailspool policy` prints all of it); if it is there, look for a Deny in the \
                  bucket policy; or the object belongs to another account (it was copied, and the bucket's Object Ownership is \"Object writer\"): set that to \
                  \"Bucket owner enforced\"",
                 statement("s3:GetObject", region, bucket, &format!("/{}AWSLogs/*", about.prefix))
@@ -216,6 +244,7 @@ mod tests {
         region: "us-gov-west-1",
         prefix: "trail/",
         endpoint: "s3.example",
+        who: None,
         kms_key: None,
     };
 
@@ -237,6 +266,10 @@ mod tests {
             ("signature", Kind::Permission, "secret access key", "`access_key_id`"),
             ("access-key", Kind::Permission, "not known", "list-access-keys"),
             ("expired", Kind::Permission, "expired", "renew"),
+            ("no-credentials", Kind::Config, "no credentials", "`method`"),
+            ("credentials", Kind::Config, "cannot be used", "[source.credentials]"),
+            ("role-denied", Kind::Permission, "role", "--only trust"),
+            ("hop-limit", Kind::Config, "container", "hop-limit 2"),
             (
                 "list-denied",
                 Kind::Permission,
@@ -272,7 +305,16 @@ mod tests {
 
     #[test]
     fn a_key_that_is_known_is_named() {
-        let about = About { kms_key: Some("arn:aws:kms:us-east-1:1:key/k"), ..ABOUT };
+        let about = About {
+            kms_key: Some("arn:aws:kms:us-east-1:1:key/k"),
+            who: Some("arn:aws:iam::1:user/u"),
+            ..ABOUT
+        };
+        assert!(
+            finding("list-denied", &about)
+                .fix
+                .starts_with("add to the IAM policy of arn:aws:iam::1:user/u: `{")
+        );
         assert!(finding("kms-denied", &about).fix.contains(r#""Resource":"arn:aws:kms:us-east-1:1:key/k""#));
     }
 }

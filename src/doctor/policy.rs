@@ -13,28 +13,17 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::json::Json;
 use crate::aws::partition::Partition;
-use crate::config::Source;
+use crate::config::{Credentials, Role, Source};
 
-/// What is known besides the source itself.
+/// What is known besides the source itself, whose credentials say whether a role is assumed.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Setup<'a> {
     /// Who signs requests with the source's credentials: an IAM user or role.
     pub principal: Option<&'a Principal>,
-    /// The role that is assumed with those credentials.
-    pub role: Option<Role<'a>>,
     /// The KMS key that encrypts the objects.
     pub kms_key: Option<&'a KmsKey>,
     /// The URL of the queue that is told of new objects.
     pub queue_url: Option<&'a str>,
-}
-
-/// A role that is assumed.
-#[derive(Debug, Clone, Copy)]
-pub struct Role<'a> {
-    /// `arn:aws:iam::111122223333:role/NAME`
-    pub arn: &'a str,
-    /// What its trust policy asks for, if anything.
-    pub external_id: Option<&'a str>,
 }
 
 /// The policies of one source.
@@ -158,10 +147,14 @@ impl KmsKey {
 /// queue's URL is none.
 pub fn policies(source: &Source, setup: &Setup<'_>) -> Result<Policies, String> {
     let own = Partition::of(&source.region);
+    let role = match &source.credentials {
+        Credentials::AssumeRole { role, .. } => Some(role),
+        _ => None,
+    };
     let arns = [
         ("the principal", setup.principal.map(|principal| partition(&principal.0))),
         ("the KMS key", setup.kms_key.map(|key| partition(&key.0))),
-        ("the role", setup.role.map(|role| partition(role.arn))),
+        ("the role", role.map(|role| partition(&role.arn))),
     ];
     for (what, other) in arns {
         if let Some(other) = other.filter(|other| *other != own.arn()) {
@@ -181,7 +174,8 @@ pub fn policies(source: &Source, setup: &Setup<'_>) -> Result<Policies, String> 
         })?),
         None => None,
     };
-    let writer = Writer { source, setup, partition: own, queue: queue.as_deref(), found: Policies::new() };
+    let writer =
+        Writer { source, setup, role, partition: own, queue: queue.as_deref(), found: Policies::new() };
     Ok(writer.all())
 }
 
@@ -194,6 +188,7 @@ impl Policies {
 struct Writer<'a> {
     source: &'a Source,
     setup: &'a Setup<'a>,
+    role: Option<&'a Role>,
     partition: Partition,
     queue: Option<&'a str>,
     found: Policies,
@@ -202,7 +197,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn all(mut self) -> Policies {
         self.iam();
-        if let Some(role) = self.setup.role {
+        if let Some(role) = self.role {
             self.assume(role);
             self.trust(role);
         }
@@ -216,7 +211,7 @@ impl Writer<'_> {
 
     /// The identity that reads: the role if one is assumed.
     fn reader(&self) -> Option<String> {
-        let role = self.setup.role.map(|role| role.arn.to_owned());
+        let role = self.role.map(|role| role.arn.to_string());
         role.or_else(|| self.setup.principal.map(|principal| principal.0.to_string()))
     }
 
@@ -228,7 +223,7 @@ impl Writer<'_> {
         if let Some(queue) = self.queue {
             statements.push(self.receive(None, queue));
         }
-        let whom = match self.setup.role {
+        let whom = match self.role {
             Some(role) => format!("the role {}", role.arn),
             None => match self.setup.principal {
                 Some(principal) => principal.0.to_string(),
@@ -250,13 +245,13 @@ impl Writer<'_> {
         }
     }
 
-    fn assume(&mut self, role: Role<'_>) {
-        let statement = allow("AssumeReaderRole", None, &["sts:AssumeRole"], role.arn.into());
+    fn assume(&mut self, role: &Role) {
+        let statement = allow("AssumeReaderRole", None, &["sts:AssumeRole"], (*role.arn).into());
         let heading = "IAM policy to assume the role: attach it to who the source's credentials belong to";
         self.document(Kind::Assume, heading.to_owned(), policy(vec![statement]));
     }
 
-    fn trust(&mut self, role: Role<'_>) {
+    fn trust(&mut self, role: &Role) {
         let Some(principal) = self.setup.principal else {
             return self.note("for the role's trust policy, name who assumes it with --principal ARN");
         };
@@ -266,8 +261,8 @@ impl Writer<'_> {
             ("Principal", one("AWS", &*principal.0)),
             ("Action", "sts:AssumeRole".into()),
         ];
-        if let Some(id) = role.external_id {
-            statement.push(("Condition", one("StringEquals", one("sts:ExternalId", id))));
+        if let Some(id) = &role.external_id {
+            statement.push(("Condition", one("StringEquals", one("sts:ExternalId", &**id))));
         }
         let heading = format!("trust policy of the role {}", role.arn);
         self.document(Kind::Trust, heading, policy(vec![Json::Object(statement)]));

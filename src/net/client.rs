@@ -82,6 +82,21 @@ impl Client {
     pub fn new(options: Options<'_>) -> io::Result<Client> {
         let Options { ca_file, proxies, timeouts } = options;
         let (config, no_trust) = tls::config(ca_file)?;
+        Ok(Client::build(config, no_trust, proxies, timeouts))
+    }
+
+    /// A client for endpoints on this machine or link: without TLS, and never through a proxy.
+    pub fn plain(timeouts: Timeouts) -> Client {
+        let no_trust = Some("this client is for http:// alone".into());
+        Client::build(tls::trusting_nobody(), no_trust, Proxies::default(), timeouts)
+    }
+
+    fn build(
+        config: rustls::ClientConfig,
+        no_trust: Option<Box<str>>,
+        proxies: Proxies,
+        timeouts: Timeouts,
+    ) -> Client {
         let (proxies, clock) = (Arc::new(proxies), Arc::new(Clock::default()));
         let connector =
             Connector::new(config, no_trust, Arc::clone(&proxies), timeouts.connect, Arc::clone(&clock));
@@ -91,7 +106,7 @@ impl Client {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(limits::HTTP_READ_BYTES)
             .build(connector.clone());
-        Ok(Client { pool, connector, proxies, clock, timeouts })
+        Client { pool, connector, proxies, clock, timeouts }
     }
 
     /// Connects as a request to this URI would, through its proxy and with TLS, and sends it nothing.

@@ -84,7 +84,7 @@ impl Server {
         server
     }
 
-    /// Head of each request so far.
+    /// Head and body of each request so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -136,8 +136,8 @@ async fn serve(
     script: Arc<Mutex<VecDeque<Reply>>>,
     requests: Arc<Mutex<Vec<String>>>,
 ) {
-    while let Some(head) = request_head(&mut stream).await {
-        requests.lock().unwrap().push(head);
+    while let Some(request) = request(&mut stream).await {
+        requests.lock().unwrap().push(request);
         let Some(reply) = script.lock().unwrap().pop_front() else { return };
         let _ = stream.write_all(&reply.bytes).await; // the client may have gone
         match reply.then {
@@ -149,10 +149,14 @@ async fn serve(
     }
 }
 
-async fn request_head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
+async fn request(stream: &mut TcpStream) -> Option<String> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.ok()?);
     }
-    Some(String::from_utf8_lossy(&head).into_owned())
+    let head = String::from_utf8_lossy(&request).into_owned();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(head + &String::from_utf8_lossy(&body))
 }

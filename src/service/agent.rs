@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::books::{OutputBooks, SourceBooks};
 use super::storekeeper::{Job, StoreStatus, Storekeeper};
 use super::workers;
+use crate::aws::credentials::Provider;
 use crate::aws::s3::S3;
 use crate::config::{Config, Source};
 use crate::deliver::{self, OutputStatus};
@@ -337,7 +338,7 @@ fn buckets(config: &Config) -> Result<Arc<HashMap<Box<str>, S3>>, StartError> {
                 client
             }
         };
-        buckets.insert(source.name.clone(), S3::new(source, client));
+        buckets.insert(source.name.clone(), S3::new(source, client.clone(), Provider::new(source, client)));
     }
     Ok(Arc::new(buckets))
 }

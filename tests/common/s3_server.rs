@@ -23,6 +23,8 @@ use super::s3_listing::{Query, etag, page, xml_escape};
 pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 /// The secret that belongs to it.
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+/// Who that is, by STS at the same address.
+pub const CALLER: &str = "arn:aws:iam::111122223333:user/trail-reader";
 /// The region of the bucket.
 pub const REGION: &str = "us-east-1";
 
@@ -244,7 +246,10 @@ impl State {
         if request.method() == Method::HEAD && !request.headers().contains_key("authorization") {
             return self.stranger();
         }
-        match signed(request.headers(), &self.region) {
+        if request.method() == Method::POST && path.is_empty() {
+            return self.caller_identity(request.headers());
+        }
+        match signed(request.headers(), "s3", &self.region) {
             Ok(()) => {}
             Err(Unsigned::Elsewhere(_)) if self.elsewhere == Elsewhere::Redirect => return self.redirect(),
             Err(Unsigned::Elsewhere(text)) => {
@@ -311,6 +316,17 @@ impl State {
             answer.headers_mut().insert("x-amz-bucket-region", region);
         }
         reply
+    }
+
+    /// STS, whose region is always the same here. Source: AWS STS API Reference, "GetCallerIdentity".
+    fn caller_identity(&self, headers: &HeaderMap) -> Reply {
+        if signed(headers, "sts", REGION).is_err() {
+            return error(StatusCode::FORBIDDEN, "InvalidClientTokenId", "The security token is invalid");
+        }
+        let xml = format!(
+            "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>{CALLER}</Arn><UserId>AIDA</UserId><Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+        );
+        Reply::Answer(Response::builder().body(Script::whole(xml)).expect("a valid answer"))
     }
 
     fn redirect(&self) -> Reply {
@@ -471,7 +487,7 @@ enum Unsigned {
 }
 
 /// Whether the request is signed for this bucket's owner and region, in the form of Signature Version 4.
-fn signed(headers: &HeaderMap, right: &str) -> Result<(), Unsigned> {
+fn signed(headers: &HeaderMap, service: &str, right: &str) -> Result<(), Unsigned> {
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
     let Some(authorization) = text("authorization") else {
         let text = "the request is not signed".into();
@@ -481,7 +497,8 @@ fn signed(headers: &HeaderMap, right: &str) -> Result<(), Unsigned> {
         .strip_prefix("AWS4-HMAC-SHA256 ")
         .and_then(|rest| rest.split(',').find_map(|part| part.trim().strip_prefix("Credential=")))
         .map(|credential| credential.split('/').collect::<Vec<_>>());
-    let Some([key, date, region, "s3", "aws4_request"]) = scope.as_deref() else {
+    let Some([key, date, region, _, "aws4_request"]) = scope.as_deref().filter(|scope| scope[3] == service)
+    else {
         let text = format!("not a Signature Version 4: {authorization}");
         return Err(Unsigned::Refused(StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", text));
     };
@@ -496,7 +513,7 @@ fn signed(headers: &HeaderMap, right: &str) -> Result<(), Unsigned> {
         return Err(Unsigned::Elsewhere(text));
     }
     let dated = text("x-amz-date").is_some_and(|at| at.starts_with(date));
-    if !dated || text("x-amz-content-sha256").is_none() {
+    if !dated || (service == "s3" && text("x-amz-content-sha256").is_none()) {
         let text = "x-amz-date of the signature's day and x-amz-content-sha256 must be there";
         return Err(Unsigned::Refused(StatusCode::FORBIDDEN, "AccessDenied", text.into()));
     }

@@ -16,6 +16,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::Request;
+use trailspool::aws::credentials::Provider;
 use trailspool::aws::s3::{ListEnd, ListRequest, Listed, S3};
 use trailspool::aws::{Class, Fault};
 use trailspool::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
@@ -86,8 +87,10 @@ impl Server {
                 access_key_id: self.access_key.clone().into(),
                 secret_access_key: Secret::new(secret_key.into()),
             },
+            sts: http::Uri::from_static("https://sts.us-east-1.amazonaws.com"),
         };
-        S3::new(&source, net::Client::new(Default::default()).unwrap())
+        let client = net::Client::new(Default::default()).unwrap();
+        S3::new(&source, client.clone(), Provider::new(&source, client))
     }
 
     /// PUT, with a signature of its own: the agent never writes.

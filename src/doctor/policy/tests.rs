@@ -1,15 +1,27 @@
+//! What the policies say, read back by another JSON parser.
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::discover::testing;
 
 const USER: &str = "arn:aws:iam::111122223333:user/reader";
-const ROLE: Role<'_> = Role { arn: "arn:aws:iam::444455556666:role/logs", external_id: Some("ext-1") };
+const ROLE: &str = "arn:aws:iam::444455556666:role/logs";
 const KEY: &str = "arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const QUEUE: &str = "https://sqs.us-west-2.amazonaws.com/111122223333/trail-queue";
 
 fn source(region: &str, prefix: &str) -> Source {
     Source { region: region.into(), bucket: "acme".into(), prefix: prefix.into(), ..testing::source("prod") }
+}
+
+fn with_role(source: Source, arn: &str) -> Source {
+    let role = Role {
+        arn: arn.into(),
+        external_id: Some("ext-1".into()),
+        session_name: "trailspool".into(),
+        duration: std::time::Duration::from_secs(3600),
+    };
+    Source { credentials: Credentials::AssumeRole { base: Box::new(source.credentials), role }, ..source }
 }
 
 fn parsed(policies: &Policies, kind: Kind) -> Value {
@@ -50,13 +62,8 @@ fn every_arn_is_of_the_sources_partition() {
         let key = KmsKey::parse(&KEY.replace("arn:aws:", &format!("arn:{partition}:"))).unwrap();
         let role = format!("arn:{partition}:iam::444455556666:role/logs");
         let url = format!("https://sqs.{region}.{suffix}/111122223333/trail-queue");
-        let setup = Setup {
-            principal: Some(&principal),
-            role: Some(Role { arn: &role, external_id: None }),
-            kms_key: Some(&key),
-            queue_url: Some(&url),
-        };
-        let policies = policies(&source(region, ""), &setup).unwrap();
+        let setup = Setup { principal: Some(&principal), kms_key: Some(&key), queue_url: Some(&url) };
+        let policies = policies(&with_role(source(region, ""), &role), &setup).unwrap();
         assert_eq!(
             kinds(&policies),
             [Kind::Iam, Kind::Assume, Kind::Trust, Kind::Bucket, Kind::Key, Kind::Queue, Kind::Notification]
@@ -84,11 +91,12 @@ fn what_belongs_to_another_partition_is_refused() {
     for setup in [
         Setup { principal: Some(&principal), ..Setup::default() },
         Setup { kms_key: Some(&key), ..Setup::default() },
-        Setup { role: Some(ROLE), ..Setup::default() },
     ] {
         let text = policies(&source("cn-north-1", ""), &setup).unwrap_err();
         assert!(text.contains("in partition aws-cn, but the ") && text.contains("is in aws:"), "{text}");
     }
+    let foreign = with_role(source("cn-north-1", ""), ROLE);
+    assert!(policies(&foreign, &Setup::default()).unwrap_err().contains("but the role is in aws:"));
 }
 
 /// IAM User Guide: `${*}`, `${?}` and `${$}` are the characters themselves.
@@ -109,18 +117,18 @@ fn a_prefix_with_wildcards_quotes_and_variables_names_itself_alone() {
 #[test]
 fn a_role_has_the_permissions_and_trusts_the_base_credentials() {
     let principal = Principal::parse(USER).unwrap();
-    let setup = Setup { principal: Some(&principal), role: Some(ROLE), ..Setup::default() };
-    let found = policies(&source("us-west-2", ""), &setup).unwrap();
+    let setup = Setup { principal: Some(&principal), ..Setup::default() };
+    let source = with_role(source("us-west-2", ""), ROLE);
+    let found = policies(&source, &setup).unwrap();
     let assume = &parsed(&found, Kind::Assume)["Statement"][0];
-    assert_eq!((&assume["Action"], &assume["Resource"]), (&json!("sts:AssumeRole"), &json!(ROLE.arn)));
+    assert_eq!((&assume["Action"], &assume["Resource"]), (&json!("sts:AssumeRole"), &json!(ROLE)));
     let trust = &parsed(&found, Kind::Trust)["Statement"][0];
     assert_eq!(trust["Principal"]["AWS"], USER);
     assert_eq!(trust["Condition"]["StringEquals"]["sts:ExternalId"], "ext-1");
     // The bucket meets the role, not who assumes it.
-    assert_eq!(parsed(&found, Kind::Bucket)["Statement"][0]["Principal"]["AWS"], ROLE.arn);
+    assert_eq!(parsed(&found, Kind::Bucket)["Statement"][0]["Principal"]["AWS"], ROLE);
 
-    let unknown =
-        policies(&source("us-west-2", ""), &Setup { role: Some(ROLE), ..Setup::default() }).unwrap();
+    let unknown = policies(&source, &Setup::default()).unwrap();
     assert_eq!(kinds(&unknown), [Kind::Iam, Kind::Assume, Kind::Bucket]);
     assert!(unknown.notes.iter().any(|note| note.contains("trust policy") && note.contains("--principal")));
 }

@@ -11,6 +11,8 @@ use super::super::advice::{self, About};
 use super::super::finding::{Blocked, Finding, Kind, Notes, Part, Section};
 use super::bucket::Bucket;
 use super::{PART, TIME_IS_UP, TIMEOUTS, network, newest};
+use crate::aws::credentials::Provider;
+use crate::aws::partition::Partition;
 use crate::aws::s3::S3;
 use crate::aws::{Class, Fault};
 use crate::config;
@@ -40,6 +42,9 @@ const REGION_BYTES: usize = 32;
 const SERVER_CHARACTERS: usize = 40;
 /// A clock that is further off is worth a warning.
 const SKEW: Duration = Duration::from_secs(60);
+/// Getting keys, and asking STS whose they are.
+const KEYS: Duration = Duration::from_secs(8);
+const IDENTITY: Duration = Duration::from_secs(4);
 /// S3 refuses signatures that are further off. Source: S3 API Reference, `RequestTimeTooSkewed`.
 const SKEW_REFUSED: Duration = Duration::from_secs(15 * 60);
 
@@ -70,7 +75,8 @@ async fn probe(source: config::Source, spool: Option<config::Spool>, notes: &Not
             return Err(notes.block(finding, "there is no client without trust"));
         }
     };
-    let s3 = S3::new(&source, client.clone());
+    let provider = Provider::new(&source, client.clone());
+    let s3 = S3::new(&source, client.clone(), provider.clone());
     let Ok(base) = format!("{}/", s3.base_url()).parse::<Uri>() else {
         let finding = Finding::fail(
             "dns",
@@ -88,19 +94,21 @@ async fn probe(source: config::Source, spool: Option<config::Spool>, notes: &Not
 
     let named = answer.get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
     let named = named.filter(|name| name.len() <= REGION_BYTES && key::is_region(name));
+    let who = credentials(&source, &s3, &provider, notes).await?;
+
     // A wrong region is followed: what comes after is tested in the right one.
     let listed = Bucket::new(&s3).folders(&logs_of(&source.prefix)).await;
     region(&source, &s3, named, listed.as_ref().err(), notes);
     let top = match listed {
         Ok(top) => top,
-        Err(fault) => return Err(list_failed(&source, &s3, &fault, notes)),
+        Err(fault) => return Err(list_failed(&source, &s3, &who, &fault, notes)),
     };
-    notes.add(accepted(&source));
+    notes.add(who.accepted());
     notes.add(Finding::ok("list", format!("bucket {} may be listed", source.bucket)));
 
     let found = Bucket::new(&s3).survey(&source, top, notes).await?;
     let newest = newest::probe(&Bucket::new(&s3), &source, &found, now() + ahead, notes).await?;
-    read(&source, &s3, &newest, spool, notes).await
+    read(&source, &s3, &who, &newest, spool, notes).await
 }
 
 fn logs_of(prefix: &str) -> String {
@@ -206,14 +214,65 @@ fn region(source: &config::Source, s3: &S3, named: Option<&str>, fault: Option<&
     });
 }
 
-fn accepted(source: &config::Source) -> Finding {
-    let config::Credentials::IamUser { access_key_id, .. } = &source.credentials;
-    Finding::ok("credentials", format!("access key {access_key_id} is accepted"))
+/// Whose keys sign the requests.
+struct Who {
+    access_key_id: Box<str>,
+    /// Where STS tells.
+    arn: Option<Box<str>>,
 }
 
-fn list_failed(source: &config::Source, s3: &S3, fault: &Fault, notes: &Notes) -> Blocked {
+impl Who {
+    /// S3 took a request with these keys.
+    fn accepted(&self) -> Finding {
+        let what = match &self.arn {
+            Some(arn) => format!("access key {} is accepted: {arn}", self.access_key_id),
+            None => format!("access key {} is accepted", self.access_key_id),
+        };
+        Finding::ok("credentials", what)
+    }
+}
+
+/// Gets the keys, and asks whose they are. That STS does not answer is no failure: many networks let S3 alone through.
+async fn credentials(
+    source: &config::Source,
+    s3: &S3,
+    provider: &Provider,
+    notes: &Notes,
+) -> Result<Who, Blocked> {
+    let keys = match timeout(KEYS, provider.keys()).await {
+        Ok(Ok(keys)) => keys,
+        Ok(Err(fault)) => {
+            let (none, endpoint) = (Who { access_key_id: "".into(), arn: None }, s3.endpoint());
+            let about = about(source, &endpoint, &none, None);
+            let finding = advice::of_fault("credentials", &fault, "getting credentials", &about);
+            return Err(notes.block(finding, "there are no credentials"));
+        }
+        Err(_) => {
+            let finding = Finding::fail(
+                "credentials",
+                Kind::Unavailable,
+                "there are no credentials yet",
+                format!("waited {} s for where they come from", KEYS.as_secs()),
+                "see whether the metadata service, STS or the credential_process of [source.credentials] answers",
+            );
+            return Err(notes.block(finding, "there are no credentials"));
+        }
+    };
+    let asked = if has_sts(source) { timeout(IDENTITY, provider.identity()).await.ok() } else { None };
+    let arn = asked.and_then(Result::ok).map(|identity| identity.arn);
+    Ok(Who { access_key_id: keys.access_key_id().into(), arn })
+}
+
+/// AWS's STS knows nothing of the keys of an S3-compatible store.
+fn has_sts(source: &config::Source) -> bool {
+    let suffix = Partition::of(&source.region).dns_suffix();
+    let is_aws = |host: &str| host.ends_with(suffix);
+    is_aws(&source.endpoint.host) || !source.sts.host().is_some_and(is_aws)
+}
+
+fn list_failed(source: &config::Source, s3: &S3, who: &Who, fault: &Fault, notes: &Notes) -> Blocked {
     let endpoint = s3.endpoint();
-    let about = about(source, &endpoint, None);
+    let about = about(source, &endpoint, who, None);
     let doing = format!("listing bucket {}", source.bucket);
     if advice::is_of_credentials(fault.cause) {
         return notes.block(
@@ -223,20 +282,26 @@ fn list_failed(source: &config::Source, s3: &S3, fault: &Fault, notes: &Notes) -
     }
     // S3 looks at the signature before it looks at permissions.
     if fault.cause == "list-denied" {
-        notes.add(accepted(source));
+        notes.add(who.accepted());
     }
     notes.block(advice::of_fault("list", fault, &doing, &about), "the bucket cannot be listed")
 }
 
-fn about<'a>(source: &'a config::Source, endpoint: &'a str, kms_key: Option<&'a str>) -> About<'a> {
+fn about<'a>(
+    source: &'a config::Source,
+    endpoint: &'a str,
+    who: &'a Who,
+    kms_key: Option<&'a str>,
+) -> About<'a> {
     let config::Source { bucket, region, prefix, .. } = source;
-    About { bucket, region, prefix, endpoint, kms_key }
+    About { bucket, region, prefix, endpoint, who: who.arn.as_deref(), kms_key }
 }
 
 /// Reads the newest object and decodes it.
 async fn read(
     source: &config::Source,
     s3: &S3,
+    who: &Who,
     key: &LogKey,
     spool: Option<config::Spool>,
     notes: &Notes,
@@ -244,7 +309,7 @@ async fn read(
     let key = key.as_str();
     let mut answer = match s3.get(key, None).await {
         Ok(answer) => answer,
-        Err(fault) => return Err(get_failed(source, s3, key, fault, notes).await),
+        Err(fault) => return Err(get_failed(source, s3, who, key, fault, notes).await),
     };
     let Some(spool) = spool else { return Err(Blocked("[spool] has faults".to_owned())) };
     let mut decoder = Decoder::new(spool.max_record_bytes, spool.max_object_bytes);
@@ -260,7 +325,7 @@ async fn read(
             Ok(None) => break,
             Err(error) => {
                 let fault = s3.body_fault(key, &error);
-                return Err(get_failed(source, s3, key, fault, notes).await);
+                return Err(get_failed(source, s3, who, key, fault, notes).await);
             }
         }
     }
@@ -285,7 +350,14 @@ async fn read(
     Ok(())
 }
 
-async fn get_failed(source: &config::Source, s3: &S3, key: &str, fault: Fault, notes: &Notes) -> Blocked {
+async fn get_failed(
+    source: &config::Source,
+    s3: &S3,
+    who: &Who,
+    key: &str,
+    fault: Fault,
+    notes: &Notes,
+) -> Blocked {
     let doing = format!("reading {key:?}");
     // wazuh/wazuh#13885: without kms:Decrypt S3 may say AccessDenied and no more. The head of an object takes no KMS
     // permission, and tells how it is encrypted.
@@ -296,7 +368,7 @@ async fn get_failed(source: &config::Source, s3: &S3, key: &str, fault: Fault, n
     let text = |name| head.as_ref()?.get(name)?.to_str().ok();
     let kms = text("x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"));
     let endpoint = s3.endpoint();
-    let about = about(source, &endpoint, text("x-amz-server-side-encryption-aws-kms-key-id"));
+    let about = about(source, &endpoint, who, text("x-amz-server-side-encryption-aws-kms-key-id"));
     let fault = if kms { Fault { cause: "kms-denied", ..fault } } else { fault };
     notes.block(advice::of_fault("get", &fault, &doing, &about), "the newest object cannot be read")
 }

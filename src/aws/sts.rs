@@ -1,0 +1,266 @@
+//! AWS STS: assume a role, and ask whose keys these are. Requests are POSTed forms, so that nothing of them stands in
+//! a URL; each is signed with the server's time once that is known to differ.
+//!
+//! Source: AWS STS API Reference, AssumeRole, GetCallerIdentity, "Common Errors".
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use super::control::{Answer, NoAnswer, ask, now};
+use super::credentials::{Issued, Keys, document};
+use super::fault::{Class, ErrorDocument, Fault};
+use super::s3::shift;
+use super::sigv4::{Scope, encode_query};
+use super::xml::{Elements, Seen, Tag};
+use crate::net::clock::seconds_from;
+use crate::{config, net};
+
+/// Whose keys they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Twelve digits.
+    pub account: Box<str>,
+    /// E.g. `arn:aws:sts::111122223333:assumed-role/trail-reader/trailspool`.
+    pub arn: Box<str>,
+}
+
+/// The STS endpoint of one source.
+#[derive(Debug)]
+pub(super) struct Sts {
+    endpoint: Uri,
+    scope: Scope,
+    client: net::Client,
+    /// Seconds that the server's clock is ahead of ours.
+    clock_ahead: AtomicI64,
+}
+
+impl Sts {
+    pub(super) fn new(endpoint: &Uri, region: &str, client: net::Client) -> Sts {
+        let scope = Scope::new("sts", region);
+        Sts { endpoint: endpoint.clone(), scope, client, clock_ahead: AtomicI64::new(0) }
+    }
+
+    /// Keys of a session of the role.
+    pub(super) async fn assume_role(&self, keys: &Keys, role: &config::Role) -> Result<Issued, Fault> {
+        let on = On { sts: self, keys, role: Some(role) };
+        let mut form = String::from("Action=AssumeRole&Version=2011-06-15");
+        let mut add = |name: &str, value: &str| {
+            let _ = write!(form, "&{name}={}", encode_query(value)); // a String takes anything
+        };
+        add("RoleArn", &role.arn);
+        add("RoleSessionName", &role.session_name);
+        add("DurationSeconds", &role.duration.as_secs().to_string());
+        if let Some(id) = &role.external_id {
+            add("ExternalId", id);
+        }
+        let answer = self.ask(&on, form).await?;
+        let found = read(&answer.body);
+        let missing = || on.bad_answer();
+        let (id, secret) = (found.access_key_id.ok_or_else(missing)?, found.secret.ok_or_else(missing)?);
+        let (token, end) = (found.token.ok_or_else(missing)?, found.expiration.ok_or_else(missing)?);
+        let end = document::time(&end, "Expiration").map_err(|_| on.bad_answer())?;
+        let keys = Keys::new(&id, secret.reveal(), Some(token.reveal()), Some(end));
+        Ok(Issued::at(answer.date, keys))
+    }
+
+    /// Everybody may ask this.
+    pub(super) async fn caller_identity(&self, keys: &Keys) -> Result<Identity, Fault> {
+        let on = On { sts: self, keys, role: None };
+        let answer = self.ask(&on, "Action=GetCallerIdentity&Version=2011-06-15".to_owned()).await?;
+        let found = read(&answer.body);
+        match (found.account, found.arn) {
+            (Some(account), Some(arn)) => Ok(Identity { account, arn }),
+            _ => Err(on.bad_answer()),
+        }
+    }
+
+    /// Sends a form, once more with the server's date if our clock turns out wrong.
+    async fn ask(&self, on: &On<'_>, form: String) -> Result<Answer, Fault> {
+        let form = Bytes::from(form);
+        let ahead = self.clock_ahead.load(Ordering::Relaxed);
+        let fault = match self.send(on, &form, ahead).await? {
+            Ok(answer) => return Ok(answer),
+            Err(fault) => fault,
+        };
+        let Class::ClockSkew(theirs) = fault.class else { return Err(fault) };
+        let ahead = seconds_from(now(), theirs);
+        self.clock_ahead.store(ahead, Ordering::Relaxed);
+        self.send(on, &form, ahead).await?
+    }
+
+    /// The outer error: no answer; the inner one: an answer that refuses.
+    async fn send(&self, on: &On<'_>, form: &Bytes, ahead: i64) -> Result<Result<Answer, Fault>, Fault> {
+        let unsendable = |why: &dyn fmt::Display| NoAnswer::Unsendable(why.to_string()).fault(on);
+        let host = self.endpoint.authority().map_or("", |authority| authority.as_str());
+        let mut request = Request::post(self.endpoint.clone())
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
+            .header(header::ACCEPT, "text/xml")
+            .body(Full::new(form.clone()))
+            .map_err(|error| unsendable(&error))?;
+        let at = shift(now(), ahead);
+        self.scope.sign(&mut request, form, on.keys, at).map_err(|error| unsendable(&error))?;
+        let answer = ask(&self.client, request).await.map_err(|why| why.fault(on))?;
+        match answer.status {
+            StatusCode::OK => Ok(Ok(answer)),
+            _ => Ok(Err(on.refused(&answer))),
+        }
+    }
+}
+
+/// What a request is about.
+struct On<'a> {
+    sts: &'a Sts,
+    keys: &'a Keys,
+    role: Option<&'a config::Role>,
+}
+
+impl fmt::Display for On<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.sts.endpoint.authority().map_or("", |authority| authority.as_str());
+        match self.role {
+            Some(role) => write!(f, "assuming role {} at {host}", role.arn),
+            None => write!(f, "asking {host} whose access key {} is", self.keys.access_key_id()),
+        }
+    }
+}
+
+impl On<'_> {
+    fn bad_answer(&self) -> Fault {
+        let why =
+            "the answer is not that of AWS STS: does a proxy change it, or is sts_endpoint something else?";
+        Fault::new(Class::Retry, "bad-answer", format!("{self}: {why}"))
+    }
+
+    fn refused(&self, answer: &Answer) -> Fault {
+        let document = ErrorDocument::parse(&answer.body);
+        let (class, cause, why) = self.classify(answer.status.as_u16(), &document, answer.date);
+        let said = document.said(answer.status);
+        let mut fault = Fault::new(class, cause, format!("{self}: {why} ({said})"));
+        fault.said = said.into();
+        let retry_after = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        fault.retry_after = retry_after.and_then(|value| net::backoff::retry_after(value, Some(answer.date)));
+        fault
+    }
+
+    /// The table: class, metric label and advice.
+    fn classify(
+        &self,
+        status: u16,
+        document: &ErrorDocument,
+        date: SystemTime,
+    ) -> (Class, &'static str, String) {
+        let (id, role) = (self.keys.access_key_id(), self.role);
+        let message = document.message();
+        match (document.code(), status) {
+            ("Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "SlowDown", _) | (_, 429 | 503) => {
+                (Class::Retry, "slow-down", "STS asks to slow down; nothing to do unless it lasts".into())
+            }
+            (_, 500..) => (Class::Retry, "server", "the server failed; nothing to do unless it lasts".into()),
+            ("RequestExpired" | "RequestTimeTooSkewed", _) => skewed(date),
+            // STS says so of a time that is too far off, too.
+            ("SignatureDoesNotMatch", _)
+                if message.starts_with("Signature expired") || message.starts_with("Signature not yet current") =>
+            {
+                skewed(date)
+            }
+            ("SignatureDoesNotMatch", _) => (
+                Class::Denied,
+                "signature",
+                format!("the secret access key does not belong to access key {id}, or a proxy changes requests"),
+            ),
+            ("InvalidClientTokenId" | "UnrecognizedClientException", _) => (
+                Class::Denied,
+                "access-key",
+                format!("access key {id} is not known: deleted, mistyped, or of another AWS partition?"),
+            ),
+            ("ExpiredToken" | "ExpiredTokenException", _) => {
+                (Class::Denied, "expired", format!("access key {id} has expired: renew where it comes from"))
+            }
+            ("AccessDenied" | "AccessDeniedException", _) => match role {
+                Some(role) => (Class::Denied, "role-denied", role_denied(role)),
+                None => (Class::Denied, "denied", "a policy forbids sts:GetCallerIdentity".into()),
+            },
+            ("RegionDisabledException", _) => (
+                Class::Config,
+                "config",
+                "the role's account has STS turned off in this region: turn it on (IAM, account settings), or set \
+                 sts_endpoint to another region's"
+                    .into(),
+            ),
+            ("ValidationError", _) if role.is_some() => (
+                Class::Config,
+                "config",
+                "the role's ARN, its session name, external id or duration is not accepted".into(),
+            ),
+            ("", _) => (
+                Class::Config,
+                "config",
+                "that is not AWS STS: check sts_endpoint, and what stands in between".into(),
+            ),
+            _ => (Class::Config, "refused", "STS refuses the request".into()),
+        }
+    }
+}
+
+fn skewed(date: SystemTime) -> (Class, &'static str, String) {
+    let why = "this machine's clock differs too much from the server's: set it right (NTP)";
+    (Class::ClockSkew(date), "clock", why.into())
+}
+
+fn role_denied(role: &config::Role) -> String {
+    let external = match &role.external_id {
+        Some(_) => "expect this external id",
+        None => "not ask for an external id, unless one is set with external_id",
+    };
+    format!(
+        "it may not be assumed: the policy of whoever assumes it must allow sts:AssumeRole on {}, and the role's trust \
+         policy must name them and {external}; or the role does not exist",
+        role.arn
+    )
+}
+
+/// What an answer says, as far as it can be read.
+#[derive(Default)]
+struct Found {
+    access_key_id: Option<Box<str>>,
+    secret: Option<config::Secret>,
+    token: Option<config::Secret>,
+    expiration: Option<Box<str>>,
+    account: Option<Box<str>>,
+    arn: Option<Box<str>>,
+}
+
+fn read(body: &[u8]) -> Found {
+    let mut found = Found::default();
+    let mut reader = Reader::from_reader(body);
+    let mut elements = Elements::for_secrets();
+    loop {
+        let event = match reader.read_event() {
+            Ok(Event::Eof) | Err(_) => return found,
+            Ok(event) => event,
+        };
+        let Ok(seen) = elements.event(&event) else { return found };
+        let Seen::Close { parent, tag, text: Some(text), .. } = seen else { continue };
+        let text = text.trim();
+        if text.is_empty() || !text.bytes().all(|c| c.is_ascii_graphic()) {
+            continue;
+        }
+        match (parent, tag) {
+            (Tag::Credentials, Tag::AccessKeyId) => found.access_key_id = Some(text.into()),
+            (Tag::Credentials, Tag::SecretAccessKey) => found.secret = Some(config::Secret::new(text.into())),
+            (Tag::Credentials, Tag::SessionToken) => found.token = Some(config::Secret::new(text.into())),
+            (Tag::Credentials, Tag::Expiration) => found.expiration = Some(text.into()),
+            (Tag::GetCallerIdentityResult, Tag::Account) => found.account = Some(text.into()),
+            (Tag::GetCallerIdentityResult, Tag::Arn) => found.arn = Some(text.into()),
+            _ => {}
+        }
+    }
+}
