@@ -11,7 +11,7 @@ use hyper::Uri;
 use super::endpoint::{base_url, url};
 use super::load::Env;
 use super::table::Read;
-use super::{Authorization, Container, Environment, Secret};
+use super::{AccessKey, Authorization, Container, Environment, Secret};
 use crate::limits;
 
 /// The instance metadata service. Source: Amazon EC2 User Guide, "Use the Instance Metadata Service".
@@ -102,7 +102,7 @@ fn full_url(text: &str) -> Read<Uri> {
     }
 }
 
-fn keys(env: Env<'_>) -> Read<Option<(Box<str>, Secret, Option<Secret>)>> {
+fn keys(env: Env<'_>) -> Read<Option<AccessKey>> {
     let Some(id) = set(env, "AWS_ACCESS_KEY_ID") else { return Ok(None) };
     let Some(key) = set(env, "AWS_SECRET_ACCESS_KEY") else {
         return Err(
@@ -113,7 +113,8 @@ fn keys(env: Env<'_>) -> Read<Option<(Box<str>, Secret, Option<Secret>)>> {
     if id.len() > limits::ACCESS_KEY_ID_BYTES || !id.bytes().all(|c| c.is_ascii_graphic()) {
         return Err("$AWS_ACCESS_KEY_ID is not an access key id".to_owned());
     }
-    Ok(Some((id.into(), secret("AWS_SECRET_ACCESS_KEY", key, false)?, token.transpose()?)))
+    let secret = secret("AWS_SECRET_ACCESS_KEY", key, false)?;
+    Ok(Some(AccessKey { id: id.into(), secret, session_token: token.transpose()? }))
 }
 
 /// `spaces`: an Authorization header has a scheme before the token.
@@ -232,11 +233,9 @@ mod tests {
         }
         let both = [id, ("AWS_SECRET_ACCESS_KEY", "hush-1"), ("AWS_SESSION_TOKEN", "hush-2")];
         let found = read(&both).unwrap();
-        let (id, secret, token) = found.keys.as_ref().unwrap();
-        assert_eq!(
-            (&**id, secret.reveal(), token.as_ref().unwrap().reveal()),
-            ("ASIAEXAMPLE", "hush-1", "hush-2")
-        );
+        let keys = found.keys.as_ref().unwrap();
+        let token = keys.session_token.as_ref().map(Secret::reveal);
+        assert_eq!((&*keys.id, keys.secret.reveal(), token), ("ASIAEXAMPLE", "hush-1", Some("hush-2")));
         assert!(!format!("{found:?}").contains("hush"));
         let token = [
             ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x"),

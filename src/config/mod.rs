@@ -250,7 +250,7 @@ pub struct Role {
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `AWS_ACCESS_KEY_ID` with `AWS_SECRET_ACCESS_KEY` and, if it is set, `AWS_SESSION_TOKEN`.
-    pub keys: Option<(Box<str>, Secret, Option<Secret>)>,
+    pub keys: Option<AccessKey>,
     /// `AWS_PROFILE`
     pub profile: Option<Box<str>>,
     /// `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials`; `None` without a home.
@@ -261,6 +261,17 @@ pub struct Environment {
     pub container: Option<Container>,
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or the usual address; `None`: `AWS_EC2_METADATA_DISABLED`.
     pub metadata: Option<Uri>,
+}
+
+/// An access key as the environment holds it.
+#[derive(Debug, Clone)]
+pub struct AccessKey {
+    /// `AKIA…`, or `ASIA…` for temporary ones.
+    pub id: Box<str>,
+    /// The secret access key.
+    pub secret: Secret,
+    /// Of temporary ones.
+    pub session_token: Option<Secret>,
 }
 
 /// Where a container gets its credentials.

@@ -4,7 +4,7 @@
 use super::profile::Failed;
 use super::{Issued, Keys, Origin};
 use crate::aws::fault::{Class, Fault};
-use crate::config::Environment;
+use crate::config::{AccessKey, Environment, Secret};
 
 pub(super) const NO_KEYS: &str = "$AWS_ACCESS_KEY_ID is not set";
 pub(super) const NO_CONTAINER: &str =
@@ -42,8 +42,8 @@ pub(super) async fn issue(origin: &Origin, from: &Environment) -> Result<Issued,
 
 /// The keys in the environment.
 pub(super) fn environment(from: &Environment) -> Result<Issued, Fault> {
-    let (id, secret, token) = from.keys.as_ref().ok_or_else(|| absent(NO_KEYS))?;
-    let keys = Keys::new(id, secret.reveal(), token.as_ref().map(|token| token.reveal()), None);
+    let AccessKey { id, secret, session_token } = from.keys.as_ref().ok_or_else(|| absent(NO_KEYS))?;
+    let keys = Keys::new(id, secret.reveal(), session_token.as_ref().map(Secret::reveal), None);
     Ok(Issued { keys, life: None })
 }
 

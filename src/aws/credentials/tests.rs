@@ -1,7 +1,8 @@
-//! Credentials of every method, from scripted services.
+//! Keys over time: one renewal for many requests, refused and failing renewals, roles, chains and profiles against
+//! scripted services.
 
 use super::*;
-use crate::config::{Credentials, Environment, Role, Secret, Source};
+use crate::config::{AccessKey, Credentials, Environment, Role, Secret, Source};
 use crate::discover::testing;
 use crate::net::scripted::{Reply, Server};
 
@@ -318,7 +319,11 @@ async fn the_default_is_the_first_that_has_credentials() {
     place.write("credentials", &profile, 0o600);
     assert_eq!(first(&environment).await.unwrap(), "AKIAPROFILE");
 
-    environment.keys = Some(("AKIAENVIRONMENT".into(), Secret::new(HUSH.into()), None));
+    environment.keys = Some(AccessKey {
+        id: "AKIAENVIRONMENT".into(),
+        secret: Secret::new(HUSH.into()),
+        session_token: None,
+    });
     assert_eq!(first(&environment).await.unwrap(), "AKIAENVIRONMENT");
 }
 
@@ -399,7 +404,7 @@ async fn no_secret_is_ever_printed() {
     );
     let secret = || Secret::new(HUSH.into());
     let environment = Arc::new(Environment {
-        keys: Some(("A".into(), secret(), Some(secret()))),
+        keys: Some(AccessKey { id: "A".into(), secret: secret(), session_token: Some(secret()) }),
         container: Some(config::Container {
             url: base(&server),
             authorization: config::Authorization::Token(secret()),
