@@ -152,7 +152,6 @@ impl std::error::Error for Fault {}
 #[derive(Debug, Clone, Copy)]
 pub(super) struct On<'a> {
     pub(super) operation: Operation<'a>,
-    pub(super) source: &'a str,
     pub(super) bucket: &'a str,
     pub(super) region: &'a str,
     pub(super) endpoint: &'a str,
@@ -166,11 +165,11 @@ pub(super) enum Operation<'a> {
 
 impl fmt::Display for On<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let On { operation, source, bucket, .. } = self;
+        let On { operation, bucket, .. } = self;
         match operation {
-            Operation::List { prefix: "" } => write!(f, "source {source}: listing bucket {bucket}"),
-            Operation::List { prefix } => write!(f, "source {source}: listing {prefix:?} in bucket {bucket}"),
-            Operation::Get { key } => write!(f, "source {source}: reading {key:?} from bucket {bucket}"),
+            Operation::List { prefix: "" } => write!(f, "listing bucket {bucket}"),
+            Operation::List { prefix } => write!(f, "listing {prefix:?} in bucket {bucket}"),
+            Operation::Get { key } => write!(f, "reading {key:?} from bucket {bucket}"),
         }
     }
 }
@@ -459,13 +458,7 @@ mod tests {
     const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 
     fn fault(operation: Operation<'_>, status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
-        let on = On {
-            operation,
-            source: "prod",
-            bucket: "acme",
-            region: "us-east-1",
-            endpoint: "s3.amazonaws.com",
-        };
+        let on = On { operation, bucket: "acme", region: "us-east-1", endpoint: "s3.amazonaws.com" };
         let headers =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         Fault::of_answer(&on, StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
@@ -579,7 +572,7 @@ mod tests {
             let fault = fault(operation, status, &[("date", DATE)], &xml(code, rest));
             assert_eq!((&fault.class, fault.cause), (&class, cause), "{status} {code} {rest}: {fault}");
             assert!(fault.text.contains(advice) && fault.text.contains(code), "{fault}");
-            assert!(fault.text.starts_with("source prod: ") && fault.text.contains("bucket acme"), "{fault}");
+            assert!(fault.text.contains("bucket acme"), "{fault}");
         }
     }
 

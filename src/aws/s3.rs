@@ -301,25 +301,27 @@ impl Target {
 
 impl Bucket {
     fn on<'a>(&'a self, target: &'a Target, operation: Operation<'a>) -> On<'a> {
-        let Bucket { source, name, .. } = self;
-        On { operation, source, bucket: name, region: &target.region, endpoint: &target.endpoint }
+        On { operation, bucket: &self.name, region: &target.region, endpoint: &target.endpoint }
     }
 
     fn target(&self) -> Arc<Target> {
         self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From here on the bucket is asked for in another region: at AWS's own endpoint there, if it was reached by one
-    /// until now, and else at the same place. `None`: AWS has no such endpoint there.
-    fn follow(&self, region: &str) -> Option<Arc<Target>> {
+    /// The bucket in another region: at AWS's own endpoint there, if it is reached by one in the configured region,
+    /// and else at the same place. `None`: AWS has no such endpoint there.
+    fn in_region(&self, region: &str) -> Option<Arc<Target>> {
         let host = |region| partition::find(region)?.s3(self.flavor);
         let mut endpoint = self.endpoint.clone();
         if host(&self.region).as_deref() == Some(&*endpoint.host) {
             endpoint.host = host(region)?.into();
         }
-        let target = Arc::new(Target::new(&endpoint, &self.name, region));
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&target);
-        Some(target)
+        Some(Arc::new(Target::new(&endpoint, &self.name, region)))
+    }
+
+    /// The bucket is asked for there from here on.
+    fn settle(&self, target: &Arc<Target>) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(target);
     }
 
     /// Sends a request for what stands behind the bucket's URL. It is sent once more with the server's date if our
@@ -334,10 +336,16 @@ impl Bucket {
             let on = self.on(&target, ask.operation);
             let answer = self.send(&target, ask, &keys, ahead).await?;
             if !matches!(answer.status().as_u16(), 301 | 307 | 308 | 400 | 403) {
+                if followed {
+                    self.settle(&target);
+                }
                 return Ok((target, answer));
             }
             let (head, body) = answer.into_parts();
             let fault = error_answer(&on, &head, body).await;
+            if followed && fault.cause != "wrong-region" {
+                self.settle(&target); // the right place, whatever else is wrong there
+            }
             match &fault.class {
                 Class::ClockSkew(theirs) if !corrected => {
                     corrected = true;
@@ -346,7 +354,7 @@ impl Bucket {
                 }
                 Class::WrongRegion(right) if !followed => {
                     followed = true;
-                    target = self.follow(right).ok_or(fault)?;
+                    target = self.in_region(right).ok_or(fault)?;
                 }
                 Class::Denied if fault.cause == "expired" && !renewed => {
                     renewed = true;
@@ -737,7 +745,7 @@ pub(crate) mod tests {
     async fn redirects_in_a_circle_end() {
         let to = |region: &str| Reply::new(301, &format!("x-amz-bucket-region: {region}\r\n"), b"");
         let server =
-            Server::start([to("eu-west-1"), to("us-east-1"), to("us-east-1"), to("eu-west-1")]).await;
+            Server::start([to("eu-west-1"), to("us-east-1"), to("eu-west-1"), to("us-east-1")]).await;
         let s3 = at_aws(server.address);
         for _ in 0..2 {
             assert_eq!(list(&s3).await.unwrap_err().cause, "wrong-region");

@@ -334,7 +334,7 @@ pub enum OutputKind {
         /// A file of PEM certificates trusted besides the system's.
         ca_file: Option<PathBuf>,
         /// Which proxy requests go through.
-        proxies: Proxies,
+        proxies: Box<Proxies>,
     },
 }
 

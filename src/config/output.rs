@@ -127,7 +127,7 @@ fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
         timeout: Duration::from_secs(seconds),
         bearer_token: bearer_token.flatten(),
         ca_file: ca_file.flatten(),
-        proxies: proxies?,
+        proxies: Box::new(proxies?),
     })
 }
 

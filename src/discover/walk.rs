@@ -170,17 +170,16 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
                 }
             }
         }
-        if self.end.unfinished.is_none() {
-            self.say_if_empty(found).await;
-        }
         if self.seen.bad_entries > 0 {
             let (bucket, bad) = (&self.selection.bucket, self.seen.bad_entries);
             let text = format!(
-                "listing bucket {bucket}: {bad} entries cannot be used (no key, too long a key, or no size) and were \
+                "listing bucket {bucket}: {bad} entries cannot be used (no key, too long a key, no size, or from elsewhere) and were \
                  passed over; look for unusual objects under \"{}AWSLogs/\"",
                 self.selection.prefix
             );
             self.pass.raise("bad-entry", &text, false);
+        } else if self.end.unfinished.is_none() {
+            self.say_if_empty(found).await;
         }
         Ok(())
     }

@@ -546,9 +546,9 @@ fn missed(failure: Failure<Missed>) -> Missed {
 /// object that is being replaced. The object itself may come on a later pass.
 fn another_body(wanted: &Wanted, len: u64, why: &str) -> Missed {
     let text = format!(
-        "source {}: reading {:?} from bucket {}: {len} bytes came where {} are listed, and {why}: if this lasts, \
+        "reading {:?} from bucket {}: {len} bytes came where {} are listed, and {why}: if this lasts, \
          something between here and S3 changes answers",
-        wanted.object.source, wanted.object.key, wanted.object.bucket, wanted.size
+        wanted.object.key, wanted.object.bucket, wanted.size
     );
     Missed::Fetch(FetchFailed(Fault::new(Class::Retry, "bad-answer", text)))
 }
