@@ -121,7 +121,7 @@ async fn everything_comes_through_a_failing_server_as_it_stands_in_the_bucket() 
         trailspool::config::load(&home.path("trailspool.toml")).expect("a configuration without faults");
     let source = &config.sources[0];
     assert_eq!(*source.prefix, *bucket.prefix);
-    let client = trailspool::net::Client::new(None).expect("a client");
+    let client = trailspool::net::Client::new(Default::default()).expect("a client");
     let s3 = S3::new(source, client.clone(), Provider::new(source, client));
 
     let listed = list(&s3, &source.prefix).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use trailspool::config::{self, Action, Attribution, Config, Credentials, Faults, Format, OutputKind, Start};
+use trailspool::net::{Proxies, Proxy};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const TOKEN: &str = "siem-token-0123456789";
@@ -236,12 +237,17 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
         9,
         "[source.prod] queue_url: not supported in this version",
     ),
+    (8, "region = \"us-west-2\"\nproxy = \"socks5://p:1080\"", 9, "[source.prod] proxy: names a SOCKS proxy"),
+    (8, "region = \"us-west-2\"\nproxy = true", 9, "[source.prod] proxy: must be a string in quotes"),
     (
         8,
-        "region = \"us-west-2\"\nproxy = \"http://p\"",
+        "region = \"us-west-2\"\nproxy = \"http://p:99999\"",
         9,
-        "[source.prod] proxy: not supported in this version",
+        "proxy: is not a proxy's URL; write http://",
     ),
+    (8, "region = \"us-west-2\"\nproxy = \"http://p:3128/x\"", 9, "proxy: must end after the proxy's host"),
+    (8, "region = \"us-west-2\"\nproxy = \"http://u:p/w@p\"", 9, "must be percent-encoded: / is %2F"),
+    (20, "kind = \"http\"\nproxy = \"direct://\"", 21, "[output.siem] proxy: is not a proxy's URL"),
     (
         8,
         "region = \"eu-west-1\"\nfips = true",
@@ -575,7 +581,7 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(cloud.sts.to_string(), "https://vpce-1.sts.eu-west-1.vpce.amazonaws.com/");
 
     let [siem, archive, console] = &config.outputs[..] else { panic!("three outputs") };
-    let OutputKind::Http { url, timeout, bearer_token, ca_file } = &siem.kind else { panic!("http") };
+    let OutputKind::Http { url, timeout, bearer_token, ca_file, .. } = &siem.kind else { panic!("http") };
     assert_eq!(
         (url.to_string().as_str(), *timeout),
         ("https://siem.example.com/ingest?index=aws", Duration::from_secs(30))
@@ -735,11 +741,44 @@ fn what_is_accepted_with_a_word_of_warning() {
         "http://siem.example.com/\"\nbearer_token_file = \"@DIR@/token\"",
     );
     assert!(lab.parse(&token).unwrap().warnings[0].contains("without encryption"));
+}
 
+/// `proxy` of source and output, what the environment has, and the proxies that are then used.
+#[test]
+fn a_proxy_is_written_or_the_environments_or_none() {
+    let lab = Lab::new();
+    for (written, source, output) in [
+        ("", Some("http://env:3128"), Some("http://env:3128")),
+        ("proxy = \"\"\n", Some("http://env:3128"), Some("http://env:3128")),
+        ("proxy = \"none\"\n", None, None),
+        ("proxy = \"http://alice:hunter2@own:8080\"\n", Some("http://own:8080"), Some("http://own:8080")),
+    ] {
+        let text = GOOD
+            .replace("@DIR@", lab.dir())
+            .replace("region = ", &format!("{written}region = "))
+            .replace("kind = ", &format!("{written}kind = "));
+        let env = |name: &str| match name {
+            "HTTPS_PROXY" => Some("http://env:3128".to_owned()),
+            "NO_PROXY" => Some("intern.example.com".to_owned()),
+            _ => None,
+        };
+        let config = config::parse(&text, Path::new("f"), &env).unwrap();
+        let shown =
+            |proxies: &Proxies, target: &str| proxies.of(&target.parse().unwrap()).map(Proxy::to_string);
+        let of_source = &config.sources[0].proxies;
+        let OutputKind::Http { proxies: of_output, .. } = &config.outputs[0].kind else { panic!("http") };
+        assert_eq!(shown(of_source, "https://s3.us-west-2.amazonaws.com/").as_deref(), source, "{written}");
+        assert_eq!(shown(of_output, "https://siem.example.com/").as_deref(), output, "{written}");
+        // NO_PROXY goes with the environment's proxies alone.
+        let intern = shown(of_source, "https://s3.intern.example.com/");
+        assert_eq!(intern.as_deref(), source.filter(|proxy| *proxy != "http://env:3128"), "{written}");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
     let text = GOOD.replace("@DIR@", lab.dir());
-    let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://proxy:3128".to_owned());
-    let config = config::parse(&text, Path::new("f"), &env).unwrap();
-    assert_eq!(config.warnings, ["HTTPS_PROXY is set, but this version connects directly"]);
+    let socks = |name: &str| (name == "ALL_PROXY").then(|| "socks5://u:hunter2@p".to_owned());
+    let faults = config::parse(&text, Path::new("f"), &socks).unwrap_err().to_string();
+    assert!(faults.contains("[source.prod] proxy: $ALL_PROXY names a SOCKS proxy"), "{faults}");
+    assert!(faults.contains("[output.siem] proxy: $ALL_PROXY") && !faults.contains("hunter2"), "{faults}");
 }
 
 /// Region and other lines of the source; the host that is then asked.

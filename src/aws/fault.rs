@@ -19,14 +19,27 @@ pub struct Fault {
     /// What the caller does next.
     pub class: Class,
     /// Stable label for metrics: `denied`, `list-denied`, `kms-denied`, `signature`, `access-key`, `expired`, `archived`,
+    /// `account`, `region-disabled`, `customer-key`, `no-queue`,
     /// `wrong-region`, `clock`, `no-bucket`, `gone`, `changed`, `slow-down`, `server`, `not-s3`, `bad-answer`, `refused`,
-    /// `network`, `slow`, `dns`, `tls`, `config`, `stopped`; of getting credentials `credentials`, `no-credentials`,
-    /// `role-denied`, `hop-limit`.
+    /// `slow`, `config`, `stopped`, and those of [`net::Kind::label`]; of getting credentials `credentials`,
+    /// `no-credentials`, `role-denied`, `hop-limit`.
     pub cause: &'static str,
     /// For the operator: what, on what, why, what to do. One line, never a secret.
     pub text: String,
+    /// The words of the server or the network alone, which `text` quotes. May be empty. Bounded, without control
+    /// characters.
+    pub said: Box<str>,
     /// The server's own wish for the time of the next try.
     pub retry_after: Option<Duration>,
+}
+
+/// Something that an operator should know of and mend although requests succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Stable label for metrics: `wrong-region`, `clock`.
+    pub cause: &'static str,
+    /// What, why, what to do. One line, never a secret.
+    pub text: String,
 }
 
 /// What the caller does next.
@@ -55,19 +68,27 @@ impl Fault {
     }
 
     pub(crate) fn new(class: Class, cause: &'static str, text: String) -> Fault {
-        Fault { class, cause, text, retry_after: None }
+        Fault { class, cause, text, said: Box::default(), retry_after: None }
     }
 
     /// A request, or the body of its answer, that failed on its way.
     pub(super) fn of_net(on: &dyn fmt::Display, error: &net::Error) -> Fault {
-        let (class, cause) = match error.kind() {
-            net::Kind::Dns => (Class::Retry, "dns"),
-            net::Kind::Certificate | net::Kind::NoTrust => (Class::Config, "tls"),
-            net::Kind::Tls => (Class::Retry, "tls"),
-            net::Kind::NotHttp => (Class::Config, "not-s3"),
-            _ => (Class::Retry, "network"),
+        let class = match error.kind() {
+            net::Kind::UnknownIssuer
+            | net::Kind::WrongName
+            | net::Kind::Expired
+            | net::Kind::NotYetValid
+            | net::Kind::Certificate
+            | net::Kind::NoTrust
+            | net::Kind::NotHttp
+            | net::Kind::NotAProxy
+            | net::Kind::ProxyAuth
+            | net::Kind::ProxyRefused => Class::Config,
+            // A clock that is set right some time after boot heals by itself, as the others may.
+            _ => Class::Retry,
         };
-        Fault::new(class, cause, format!("{on}: {error}"))
+        let fault = Fault::new(class, error.kind().label(), format!("{on}: {error}"));
+        Fault { said: clip(&error.to_string()), ..fault }
     }
 
     /// An answer that is not the one asked for. `body` is its beginning.
@@ -91,6 +112,7 @@ impl Fault {
         let (class, cause, why) = classify(on, status, document, header("x-amz-bucket-region"), date);
         let said = document.said(status);
         let mut fault = Fault::new(class, cause, format!("{on}: {why} ({said})"));
+        fault.said = said.into();
         fault.retry_after = header("retry-after").and_then(|value| net::backoff::retry_after(value, date));
         fault
     }
@@ -99,7 +121,11 @@ impl Fault {
     pub(super) fn bad_answer(on: &On<'_>, why: &str) -> Fault {
         let advice =
             "if this lasts, something between here and S3 changes answers, or the endpoint is not S3";
-        Fault::new(Class::Retry, "bad-answer", format!("{on}: {}: {advice}", clip(why)))
+        let why = clip(why);
+        Fault {
+            said: why.clone(),
+            ..Fault::new(Class::Retry, "bad-answer", format!("{on}: {why}: {advice}"))
+        }
     }
 }
 
@@ -126,7 +152,6 @@ impl std::error::Error for Fault {}
 #[derive(Debug, Clone, Copy)]
 pub(super) struct On<'a> {
     pub(super) operation: Operation<'a>,
-    pub(super) source: &'a str,
     pub(super) bucket: &'a str,
     pub(super) region: &'a str,
     pub(super) endpoint: &'a str,
@@ -140,11 +165,11 @@ pub(super) enum Operation<'a> {
 
 impl fmt::Display for On<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let On { operation, source, bucket, .. } = self;
+        let On { operation, bucket, .. } = self;
         match operation {
-            Operation::List { prefix: "" } => write!(f, "source {source}: listing bucket {bucket}"),
-            Operation::List { prefix } => write!(f, "source {source}: listing {prefix:?} in bucket {bucket}"),
-            Operation::Get { key } => write!(f, "source {source}: reading {key:?} from bucket {bucket}"),
+            Operation::List { prefix: "" } => write!(f, "listing bucket {bucket}"),
+            Operation::List { prefix } => write!(f, "listing {prefix:?} in bucket {bucket}"),
+            Operation::Get { key } => write!(f, "reading {key:?} from bucket {bucket}"),
         }
     }
 }
@@ -160,14 +185,28 @@ fn classify(
     let On { bucket, operation, .. } = on;
     let kms = document.message.contains("kms") || document.message.contains("KMS");
     match (&*document.code, status.as_u16()) {
-        ("SlowDown" | "ServiceUnavailable" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded", _)
+        (
+            "SlowDown" | "Busy" | "ServiceUnavailable" | "Throttling" | "ThrottlingException" | "ThrottledException"
+            | "RequestThrottled" | "RequestThrottledException" | "TooManyRequestsException" | "RequestLimitExceeded"
+            | "BandwidthLimitExceeded" | "LimitExceededException" | "EC2ThrottledException" | "OverLimit"
+            | "KmsThrottled" | "KMS.ThrottlingException",
+            _,
+        )
         | (_, 429 | 503) => {
-            (Class::Retry, "slow-down", "S3 asks to slow down; nothing to do unless it lasts".into())
+            (Class::Retry, "slow-down", "the service asks to slow down; nothing to do unless it lasts".into())
         }
-        ("InternalError" | "OperationAborted" | "RequestTimeout", _) | (_, 500 | 502 | 504 | 408) => {
+        (
+            "InternalError" | "InternalFailure" | "InternalServerError" | "OperationAborted" | "RequestTimeout"
+            | "RequestTimeoutException" | "PriorRequestNotComplete" | "IDPCommunicationError",
+            _,
+        )
+        | (_, 500 | 502 | 504 | 408) => {
             (Class::Retry, "server", "the server failed; nothing to do unless it lasts".into())
         }
-        ("RequestTimeTooSkewed", _) => {
+        ("RequestTimeTooSkewed" | "RequestExpired", _)
+        | ("SignatureDoesNotMatch" | "InvalidSignatureException" | "AccessDenied", _)
+            if is_of_the_clock(document) =>
+        {
             let why = "this machine's clock differs too much from the server's: set it right (NTP)".into();
             (date.map_or(Class::Denied, Class::ClockSkew), "clock", why)
         }
@@ -177,23 +216,43 @@ fn classify(
             _,
         )
         | ("", 301 | 307 | 308) => wrong_region(on, status, document, region_header),
-        ("SignatureDoesNotMatch", _) => (
+        (
+            "SignatureDoesNotMatch" | "InvalidSignatureException" | "IncompleteSignature"
+            | "IncompleteSignatureException",
+            _,
+        ) => (
             Class::Denied,
             "signature",
             "the signature is not accepted: the secret access key does not belong to the access key id (is it \
              complete?), or a proxy changes requests"
                 .into(),
         ),
-        ("InvalidAccessKeyId", _) => (
+        ("InvalidAccessKeyId" | "InvalidClientTokenId" | "UnrecognizedClientException", _) => (
             Class::Denied,
             "access-key",
             "the access key id is not known: check `access_key_id` (deleted, mistyped, or of another AWS partition?)"
                 .into(),
         ),
-        ("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken", _) => {
+        ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken", _) => {
             (Class::Denied, "expired", "the session's credentials are expired or not valid: renew them".into())
         }
-        ("NoSuchBucket" | "InvalidBucketName", _) => (
+        ("NotSignedUp" | "AccountProblem" | "AllAccessDisabled" | "OptInRequired" | "SubscriptionRequiredException", _) => (
+            Class::Denied,
+            "account",
+            "AWS has closed this service to the account: see its AWS Health page or ask AWS Support".into(),
+        ),
+        ("RegionDisabledException", _) => (
+            Class::Denied,
+            "region-disabled",
+            format!("AWS STS is not active in region {} for this account: activate it there in the IAM console", on.region),
+        ),
+        (code, _) if code.ends_with("NonExistentQueue") || code.ends_with("QueueDoesNotExist") => {
+            (Class::Config, "no-queue", "there is no such queue: check `queue_url` and its region".into())
+        }
+        ("ReceiptHandleIsInvalid" | "InvalidReceiptHandle", _) => {
+            (Class::Gone, "gone", "the message is not there any more".into())
+        }
+        ("NoSuchBucket" | "InvalidBucketName" | "NoSuchAccessPoint" | "InvalidAccessPoint", _) => (
             Class::Config,
             "no-bucket",
             format!("there is no bucket {bucket} at {}: check `bucket`, `region` and `endpoint`", on.endpoint),
@@ -201,17 +260,24 @@ fn classify(
         ("InvalidObjectState", _) => {
             (Class::Denied, "archived", "the object is archived (Glacier): restore it to read it".into())
         }
-        (code, _) if code.starts_with("KMS.") => {
+        ("InvalidRequest", 400) if document.message.contains("Server Side Encryption") => (
+            Class::Denied,
+            "customer-key",
+            "it is encrypted with a key that only its writer has (SSE-C), so CloudTrail did not write it: let it be \
+             copied with another encryption"
+                .into(),
+        ),
+        (code, _) if code.starts_with("KMS.") || code.starts_with("Kms") => {
             (Class::Denied, "kms-denied", "its KMS key is disabled, deleted or out of reach: check the key".into())
         }
-        ("AccessDenied", _) | ("", 403) if kms => (
+        ("AccessDenied" | "AccessDeniedException", _) | ("", 403) if kms => (
             Class::Denied,
             "kms-denied",
             "the KMS key that encrypts it may not be used: allow kms:Decrypt on that key in the IAM policy and the key's \
              own policy"
                 .into(),
         ),
-        ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | ("", 401 | 403) => denied(on),
+        ("AccessDenied" | "AccessDeniedException", _) | ("", 401 | 403) => denied(on),
         ("NoSuchKey" | "NoSuchVersion", _) => (Class::Gone, "gone", "the object is not there any more".into()),
         ("", 404) if matches!(operation, Operation::Get { .. }) => {
             (Class::Gone, "gone", "the object is not there any more".into())
@@ -226,10 +292,18 @@ fn classify(
             (Class::Config, "not-s3", format!("{} does not serve S3 requests: check `endpoint`", on.endpoint))
         }
         (_, 407) => {
-            (Class::Config, "not-s3", "a proxy on the way asks for credentials: let this host pass without it".into())
+            (Class::Config, "proxy-auth", "a proxy on the way asks for credentials: let this host pass without it".into())
         }
         _ => (Class::Config, "refused", "S3 refuses the request: check the source's configuration".into()),
     }
+}
+
+/// S3 has a code of its own for it; STS and SQS say so in the message.
+fn is_of_the_clock(document: &ErrorDocument) -> bool {
+    let said = |words| document.message.contains(words);
+    matches!(&*document.code, "RequestTimeTooSkewed" | "RequestExpired")
+        || said("Signature expired")
+        || said("Signature not yet current")
 }
 
 fn denied(on: &On<'_>) -> (Class, &'static str, String) {
@@ -384,13 +458,7 @@ mod tests {
     const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 
     fn fault(operation: Operation<'_>, status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
-        let on = On {
-            operation,
-            source: "prod",
-            bucket: "acme",
-            region: "us-east-1",
-            endpoint: "s3.amazonaws.com",
-        };
+        let on = On { operation, bucket: "acme", region: "us-east-1", endpoint: "s3.amazonaws.com" };
         let headers =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         Fault::of_answer(&on, StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
@@ -409,6 +477,8 @@ mod tests {
         // wazuh/wazuh#13885, boto/boto3#2952, aws/aws-cli#6713: a KMS denial looks like a plain one.
         let kms = "<Message>User: arn:aws:iam::1:user/x is not authorized to perform: kms:Decrypt on this \
                    resource</Message>";
+        let sse_c = "<Message>The object was stored using a form of Server Side Encryption. The correct parameters must be \
+                     provided to retrieve the object.</Message>";
         let west = || Class::WrongRegion("us-west-2".into());
         for (operation, status, code, rest, class, cause, advice) in [
             (
@@ -470,6 +540,19 @@ mod tests {
             (GET, 403, "SignatureDoesNotMatch", "", Denied, "signature", "secret access key"),
             (GET, 403, "InvalidAccessKeyId", "", Denied, "access-key", "access_key_id"),
             (GET, 400, "ExpiredToken", "", Denied, "expired", "renew"),
+            (GET, 403, "ExpiredTokenException", "", Denied, "expired", "renew"),
+            (GET, 403, "InvalidClientTokenId", "", Denied, "access-key", "access_key_id"),
+            (GET, 403, "InvalidSignatureException", "", Denied, "signature", "secret access key"),
+            (LIST, 403, "NotSignedUp", "", Denied, "account", "AWS Support"),
+            (LIST, 403, "AllAccessDisabled", "", Denied, "account", "AWS Support"),
+            (GET, 403, "RegionDisabledException", "", Denied, "region-disabled", "us-east-1"),
+            (GET, 400, "AWS.SimpleQueueService.NonExistentQueue", "", Config, "no-queue", "`queue_url`"),
+            (GET, 404, "ReceiptHandleIsInvalid", "", Gone, "gone", "message"),
+            (GET, 400, "KmsAccessDenied", "", Denied, "kms-denied", "KMS key"),
+            (GET, 400, "KMS.ThrottlingException", "", Retry, "slow-down", "slow down"),
+            (GET, 403, "OverLimit", "", Retry, "slow-down", "slow down"),
+            (GET, 400, "InvalidRequest", sse_c, Denied, "customer-key", "SSE-C"),
+            (LIST, 404, "NoSuchAccessPoint", "", Config, "no-bucket", "no bucket"),
             (LIST, 403, "AccessDenied", "", Denied, "list-denied", "s3:ListBucket on bucket acme"),
             (GET, 403, "AccessDenied", "", Denied, "denied", "s3:GetObject on acme/folder/*"),
             (GET, 403, "AccessDenied", kms, Denied, "kms-denied", "kms:Decrypt"),
@@ -489,7 +572,7 @@ mod tests {
             let fault = fault(operation, status, &[("date", DATE)], &xml(code, rest));
             assert_eq!((&fault.class, fault.cause), (&class, cause), "{status} {code} {rest}: {fault}");
             assert!(fault.text.contains(advice) && fault.text.contains(code), "{fault}");
-            assert!(fault.text.starts_with("source prod: ") && fault.text.contains("bucket acme"), "{fault}");
+            assert!(fault.text.contains("bucket acme"), "{fault}");
         }
     }
 
@@ -501,7 +584,7 @@ mod tests {
             (GET, 403, Class::Denied, "denied"),
             (GET, 404, Class::Gone, "gone"),
             (LIST, 404, Class::Config, "not-s3"),
-            (GET, 407, Class::Config, "not-s3"),
+            (GET, 407, Class::Config, "proxy-auth"),
             (GET, 412, Class::Restart, "changed"),
             (GET, 418, Class::Config, "refused"),
             (GET, 429, Class::Retry, "slow-down"),
@@ -532,6 +615,11 @@ mod tests {
         assert_eq!((&skewed.class, skewed.cause), (&Class::ClockSkew(date), "clock"));
         assert!(skewed.is_transient());
         assert_eq!(fault(GET, 403, &[], &xml("RequestTimeTooSkewed", "")).class, Class::Denied);
+        // As STS and SQS say it.
+        let sts =
+            "<Message>Signature expired: 20151021T070000Z is now earlier than 20151021T071300Z</Message>";
+        let skewed = fault(GET, 403, &[("date", DATE)], &xml("SignatureDoesNotMatch", sts));
+        assert_eq!((skewed.class, skewed.cause), (Class::ClockSkew(date), "clock"));
     }
 
     #[test]

@@ -10,4 +10,4 @@ mod sigv4;
 pub mod sts;
 mod xml;
 
-pub use fault::{Class, Fault};
+pub use fault::{Class, Fault, Warning};

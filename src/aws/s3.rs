@@ -1,24 +1,27 @@
 //! S3 of one source: ListObjectsV2 and GetObject. Each request is signed anew with the time of the server, as
-//! far as it is known: a server that finds our clock wrong is asked once more with its own date.
+//! far as it is known: a server that finds our clock wrong is asked once more with its own date. A bucket that is
+//! in another region than the configured one is asked for there from then on.
 //!
 //! Bodies are handed on as they are: a `Content-Encoding` is left alone.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::control::{USER_AGENT, now};
 use super::credentials::{Keys, Provider};
-use super::fault::{Class, Fault, On, Operation, not_s3};
+use super::fault::{Class, Fault, On, Operation, Warning, not_s3};
 use super::listing::{self, PageError};
+use super::partition;
 use super::sigv4::{Scope, encode_path, encode_query};
+use crate::net::clock::seconds_from;
 use crate::{config, limits, net};
 
 /// One bucket, as one source reaches it. A clone shares connections and the learnt clock offset.
@@ -29,11 +32,11 @@ pub struct S3(Arc<Bucket>);
 struct Bucket {
     source: Box<str>,
     name: Box<str>,
+    /// As configured.
     region: Box<str>,
-    /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
-    base: Box<str>,
-    endpoint: Box<str>,
-    scope: Scope,
+    endpoint: config::Endpoint,
+    flavor: partition::Flavor,
+    target: Mutex<Arc<Target>>,
     provider: Provider,
     request_payer: bool,
     client: net::Client,
@@ -41,6 +44,27 @@ struct Bucket {
     clock_ahead: AtomicI64,
     /// Listings are asked for as plain text: the server does not say in time that it URL-encodes.
     plain_listings: AtomicBool,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+struct Target {
+    region: Box<str>,
+    /// What they are signed for.
+    scope: Scope,
+    /// Host and port.
+    endpoint: Box<str>,
+    /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
+    base: Box<str>,
+}
+
+/// A request without a body.
+struct Ask<'a> {
+    method: Method,
+    operation: Operation<'a>,
+    /// Behind the bucket's URL, with a query if it has one.
+    path: &'a str,
+    headers: &'a HeaderMap,
 }
 
 /// What to list.
@@ -103,26 +127,14 @@ impl S3 {
     /// The bucket of a source, reached over `client` (made with the source's `ca_file`). A bucket with dots in
     /// its name has no certificate of its own, and an IP address has no sub-domains: both get path style.
     pub fn new(source: &config::Source, client: net::Client, provider: Provider) -> S3 {
-        let config::Endpoint { tls, host, port, path_style } = &source.endpoint;
-        let scheme = if *tls { "https" } else { "http" };
-        let endpoint = match port {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_string(),
-        };
-        let bucket = &*source.bucket;
-        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        let base = if *path_style || is_address || (*tls && bucket.contains('.')) {
-            format!("{scheme}://{endpoint}/{}", encode_path(bucket))
-        } else {
-            format!("{scheme}://{bucket}.{endpoint}")
-        };
+        let target = Target::new(&source.endpoint, &source.bucket, &source.region);
         S3(Arc::new(Bucket {
             source: source.name.clone(),
             name: source.bucket.clone(),
             region: source.region.clone(),
-            base: base.into(),
-            endpoint: endpoint.into(),
-            scope: Scope::new("s3", &source.region),
+            endpoint: source.endpoint.clone(),
+            flavor: source.flavor,
+            target: Mutex::new(Arc::new(target)),
             provider,
             request_payer: source.request_payer,
             client,
@@ -140,10 +152,13 @@ impl S3 {
         request: &ListRequest<'_>,
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
-        let on = self.0.on(Operation::List { prefix: request.prefix });
+        let operation = Operation::List { prefix: request.prefix };
         loop {
             let asked = !self.0.plain_listings.load(Ordering::Relaxed);
-            let answer = self.0.ask(&on, &self.0.list_uri(request, asked), &HeaderMap::new()).await?;
+            let path = list_query(request, asked);
+            let ask = Ask { method: Method::GET, operation, path: &path, headers: &HeaderMap::new() };
+            let (target, answer) = self.0.ask(&ask).await?;
+            let on = self.0.on(&target, operation);
             let (head, body) = answer.into_parts();
             if head.status != StatusCode::OK {
                 return Err(error_answer(&on, &head, body).await);
@@ -171,14 +186,17 @@ impl S3 {
     /// # Errors
     /// [`Class::Restart`] when a resumed object is another one now, or cannot be resumed.
     pub async fn get(&self, key: &str, resume: Option<(u64, &str)>) -> Result<GetBody, Fault> {
-        let on = self.0.on(Operation::Get { key });
+        let operation = Operation::Get { key };
         let mut headers = HeaderMap::new();
         if let Some((offset, etag)) = resume {
-            headers
-                .insert(header::RANGE, format!("bytes={offset}-").parse().map_err(|_| cannot_resume(&on))?);
-            headers.insert(header::IF_MATCH, etag.parse().map_err(|_| cannot_resume(&on))?);
+            let unfit = |_| cannot_resume(&self.0.on(&self.0.target(), operation));
+            headers.insert(header::RANGE, format!("bytes={offset}-").parse().map_err(unfit)?);
+            headers.insert(header::IF_MATCH, etag.parse().map_err(unfit)?);
         }
-        let answer = self.0.ask(&on, &format!("{}/{}", self.0.base, encode_path(key)), &headers).await?;
+        let path = format!("/{}", encode_path(key));
+        let ask = Ask { method: Method::GET, operation, path: &path, headers: &headers };
+        let (target, answer) = self.0.ask(&ask).await?;
+        let on = self.0.on(&target, operation);
         let (head, body) = answer.into_parts();
         match (head.status, resume) {
             (StatusCode::OK, None) if is_web_page(&head.headers) => Err(not_s3(&on, head.status)),
@@ -198,64 +216,145 @@ impl S3 {
         }
     }
 
+    /// Asks for an object's head. A HEAD's answer has no body: a refusal is its status alone.
+    ///
+    /// # Errors
+    /// As [`S3::get`].
+    pub async fn head(&self, key: &str) -> Result<HeaderMap, Fault> {
+        let operation = Operation::Get { key };
+        let path = format!("/{}", encode_path(key));
+        let ask = Ask { method: Method::HEAD, operation, path: &path, headers: &HeaderMap::new() };
+        let (target, answer) = self.0.ask(&ask).await?;
+        let on = self.0.on(&target, operation);
+        let (head, body) = answer.into_parts();
+        match head.status {
+            StatusCode::OK => Ok(head.headers),
+            _ => Err(error_answer(&on, &head, body).await),
+        }
+    }
+
+    /// Scheme and authority of the requests, and with path style the bucket: `https://acme.s3.us-west-2.amazonaws.com`.
+    pub fn base_url(&self) -> Box<str> {
+        self.0.target().base.clone()
+    }
+
+    /// Host and port of the requests, without the bucket.
+    pub fn endpoint(&self) -> Box<str> {
+        self.0.target().endpoint.clone()
+    }
+
+    /// The region that requests are signed for: the source's, unless the bucket turned out to be in another.
+    pub fn region(&self) -> Box<str> {
+        self.0.target().region.clone()
+    }
+
     /// For a fault in the body that [`S3::get`] began to read.
     pub(crate) fn body_fault(&self, key: &str, error: &net::Error) -> Fault {
-        Fault::of_net(&self.0.on(Operation::Get { key }), error)
+        Fault::of_net(&self.0.on(&self.0.target(), Operation::Get { key }), error)
     }
 
     /// A body that has to be given up for another reason.
     pub(crate) fn body_given_up(&self, key: &str, class: Class, cause: &'static str, why: &str) -> Fault {
-        Fault::new(class, cause, format!("{}: {why}", self.0.on(Operation::Get { key })))
+        let target = self.0.target();
+        Fault::new(class, cause, format!("{}: {why}", self.0.on(&target, Operation::Get { key })))
+    }
+
+    /// What an operator should mend although requests succeed.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let Bucket { source, name, region, client, .. } = &*self.0;
+        let mut warnings = Vec::new();
+        let right = &self.0.target().region;
+        if right != region {
+            let text = format!(
+                "bucket {name} is in region {right}, not in {region}: it is collected from there, but write \
+                 `region = \"{right}\"` in [[source]] {source}"
+            );
+            warnings.push(Warning { cause: "wrong-region", text });
+        }
+        if let Some(skew) = client.clock().skew() {
+            let text =
+                format!("{skew}: set it right (NTP); requests are signed with the server's time until then");
+            warnings.push(Warning { cause: "clock", text });
+        }
+        warnings
+    }
+}
+
+impl Target {
+    fn new(endpoint: &config::Endpoint, bucket: &str, region: &str) -> Target {
+        let config::Endpoint { tls, host, port, path_style } = endpoint;
+        let scheme = if *tls { "https" } else { "http" };
+        let endpoint = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
+        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let base = if *path_style || is_address || (*tls && bucket.contains('.')) {
+            format!("{scheme}://{endpoint}/{}", encode_path(bucket))
+        } else {
+            format!("{scheme}://{bucket}.{endpoint}")
+        };
+        let scope = Scope::new("s3", region);
+        Target { region: region.into(), scope, endpoint: endpoint.into(), base: base.into() }
     }
 }
 
 impl Bucket {
-    fn on<'a>(&'a self, operation: Operation<'a>) -> On<'a> {
-        let Bucket { source, name, region, endpoint, .. } = self;
-        On { operation, source, bucket: name, region, endpoint }
+    fn on<'a>(&'a self, target: &'a Target, operation: Operation<'a>) -> On<'a> {
+        On { operation, bucket: &self.name, region: &target.region, endpoint: &target.endpoint }
     }
 
-    fn list_uri(&self, request: &ListRequest<'_>, url_encoded: bool) -> String {
-        let ListRequest { prefix, delimiter, start_after, continuation, max_keys } = request;
-        let mut uri = format!("{}/?list-type=2&prefix={}", self.base, encode_query(prefix));
-        let mut add = |name: &str, value: &str| {
-            let _ = write!(uri, "&{name}={}", encode_query(value)); // a String takes anything
-        };
-        if url_encoded {
-            add("encoding-type", "url");
-        }
-        if *delimiter {
-            add("delimiter", "/");
-        }
-        if let Some(key) = start_after {
-            add("start-after", key);
-        }
-        if let Some(token) = continuation {
-            add("continuation-token", token);
-        }
-        if let Some(keys) = max_keys {
-            add("max-keys", &keys.to_string());
-        }
-        uri
+    fn target(&self) -> Arc<Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sends a GET, once more with the server's date if our clock turns out wrong, and once more with newer keys if
-    /// these have expired.
-    async fn ask(&self, on: &On<'_>, uri: &str, headers: &HeaderMap) -> Result<Response<net::Body>, Fault> {
+    /// The bucket in another region: at AWS's own endpoint there, if it is reached by one in the configured region,
+    /// and else at the same place. `None`: AWS has no such endpoint there.
+    fn in_region(&self, region: &str) -> Option<Arc<Target>> {
+        let host = |region| partition::find(region)?.s3(self.flavor);
+        let mut endpoint = self.endpoint.clone();
+        if host(&self.region).as_deref() == Some(&*endpoint.host) {
+            endpoint.host = host(region)?.into();
+        }
+        Some(Arc::new(Target::new(&endpoint, &self.name, region)))
+    }
+
+    /// The bucket is asked for there from here on.
+    fn settle(&self, target: &Arc<Target>) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(target);
+    }
+
+    /// Sends a request for what stands behind the bucket's URL. It is sent once more with the server's date if our
+    /// clock turns out wrong, once more to the bucket's own region if that turns out to be another, and once more with
+    /// newer keys if these have expired.
+    async fn ask(&self, ask: &Ask<'_>) -> Result<(Arc<Target>, Response<net::Body>), Fault> {
+        let mut target = self.target();
+        let mut ahead = self.clock_ahead.load(Ordering::Relaxed);
         let mut keys = self.provider.keys().await?;
-        let (mut corrected, mut renewed) = (false, false);
+        let (mut corrected, mut followed, mut renewed) = (false, false, false);
         loop {
-            let ahead = self.clock_ahead.load(Ordering::Relaxed);
-            let answer = self.send(on, uri, headers, &keys, ahead).await?;
-            if !matches!(answer.status(), StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) {
-                return Ok(answer);
+            let on = self.on(&target, ask.operation);
+            let answer = self.send(&target, ask, &keys, ahead).await?;
+            if !matches!(answer.status().as_u16(), 301 | 307 | 308 | 400 | 403) {
+                if followed {
+                    self.settle(&target);
+                }
+                return Ok((target, answer));
             }
             let (head, body) = answer.into_parts();
-            let fault = error_answer(on, &head, body).await;
-            match fault.class {
+            let fault = error_answer(&on, &head, body).await;
+            if followed && fault.cause != "wrong-region" {
+                self.settle(&target); // the right place, whatever else is wrong there
+            }
+            match &fault.class {
                 Class::ClockSkew(theirs) if !corrected => {
                     corrected = true;
-                    self.clock_ahead.store(seconds(theirs) - seconds(now()), Ordering::Relaxed);
+                    ahead = seconds_from(now(), *theirs);
+                    self.clock_ahead.store(ahead, Ordering::Relaxed);
+                }
+                Class::WrongRegion(right) if !followed => {
+                    followed = true;
+                    target = self.in_region(right).ok_or(fault)?;
                 }
                 Class::Denied if fault.cause == "expired" && !renewed => {
                     renewed = true;
@@ -273,21 +372,24 @@ impl Bucket {
 
     async fn send(
         &self,
-        on: &On<'_>,
-        uri: &str,
-        headers: &HeaderMap,
+        target: &Target,
+        ask: &Ask<'_>,
         keys: &Keys,
         ahead: i64,
     ) -> Result<Response<net::Body>, Fault> {
+        let Ask { method, operation, path, headers } = ask;
+        let on = &self.on(target, *operation);
         let unsendable = |why: &dyn std::fmt::Display| {
             let advice = "check `bucket`, `endpoint`, `region` and the credentials";
             Fault::new(Class::Config, "config", format!("{on}: the request cannot be made ({why}): {advice}"))
         };
-        let mut request =
-            Request::get(uri).body(Full::<Bytes>::default()).map_err(|error| unsendable(&error))?;
+        let mut request = Request::get(format!("{}{path}", target.base))
+            .body(Full::<Bytes>::default())
+            .map_err(|error| unsendable(&error))?;
+        request.method_mut().clone_from(method);
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = authority.parse().map_err(|error| unsendable(&error))?;
-        request.headers_mut().extend(headers.clone());
+        request.headers_mut().extend((*headers).clone());
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
         if self.request_payer {
@@ -295,9 +397,34 @@ impl Bucket {
                 .headers_mut()
                 .insert("x-amz-request-payer", header::HeaderValue::from_static("requester"));
         }
-        self.scope.sign(&mut request, b"", keys, shift(now(), ahead)).map_err(|error| unsendable(&error))?;
+        let at = shift(now(), ahead);
+        target.scope.sign(&mut request, b"", keys, at).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
+}
+
+fn list_query(request: &ListRequest<'_>, url_encoded: bool) -> String {
+    let ListRequest { prefix, delimiter, start_after, continuation, max_keys } = request;
+    let mut query = format!("/?list-type=2&prefix={}", encode_query(prefix));
+    let mut add = |name: &str, value: &str| {
+        let _ = write!(query, "&{name}={}", encode_query(value)); // a String takes anything
+    };
+    if url_encoded {
+        add("encoding-type", "url");
+    }
+    if *delimiter {
+        add("delimiter", "/");
+    }
+    if let Some(key) = start_after {
+        add("start-after", key);
+    }
+    if let Some(token) = continuation {
+        add("continuation-token", token);
+    }
+    if let Some(keys) = max_keys {
+        add("max-keys", &keys.to_string());
+    }
+    query
 }
 
 /// A key that may be URL-encoded or not.
@@ -356,11 +483,6 @@ fn is_web_page(headers: &HeaderMap) -> bool {
     html && !headers.contains_key("x-amz-request-id")
 }
 
-pub(super) fn seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 pub(super) fn shift(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
@@ -374,7 +496,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
     use crate::net::scripted::{Reply, Server};
-    use crate::net::{Client, Timeouts};
+    use crate::net::{Client, Options, Proxies, Proxy, Timeouts};
 
     pub(crate) const TIMEOUTS: Timeouts = Timeouts {
         connect: Duration::from_secs(5),
@@ -401,6 +523,7 @@ pub(crate) mod tests {
             flavor: Default::default(),
             request_payer: false,
             ca_file: None,
+            proxies: Default::default(),
             credentials: Credentials::IamUser {
                 access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
                 secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
@@ -420,7 +543,11 @@ pub(crate) mod tests {
     }
 
     fn of(source: &Source) -> S3 {
-        let client = Client::with_timeouts(None, TIMEOUTS).unwrap();
+        through(source, Proxies::default())
+    }
+
+    fn through(source: &Source, proxies: Proxies) -> S3 {
+        let client = Client::new(Options { timeouts: TIMEOUTS, proxies, ..Default::default() }).unwrap();
         S3::new(source, client.clone(), Provider::new(source, client))
     }
 
@@ -457,7 +584,7 @@ pub(crate) mod tests {
             (endpoint(false, "127.0.0.1", Some(9000), false), "acme", "http://127.0.0.1:9000/acme"),
             (endpoint(false, "[::1]", Some(9000), false), "acme", "http://[::1]:9000/acme"),
         ] {
-            assert_eq!(&*of(&source(endpoint, bucket)).0.base, base);
+            assert_eq!(&*of(&source(endpoint, bucket)).0.target().base, base);
         }
     }
 
@@ -554,6 +681,93 @@ pub(crate) mod tests {
         assert!(server.is_through());
     }
 
+    /// The bucket `acme` at AWS's endpoint in us-east-1, where a scripted proxy answers for all hosts.
+    fn at_aws(proxy: SocketAddr) -> S3 {
+        let endpoint = endpoint(false, "s3.us-east-1.amazonaws.com", None, false);
+        let proxy = Proxy::new(format!("http://{proxy}").parse().unwrap(), None).unwrap();
+        through(&source(endpoint, "acme"), Proxies::all(proxy))
+    }
+
+    /// Graylog2/graylog-plugin-aws#3, durch/rust-s3#18: a 301 was not understood.
+    #[tokio::test]
+    async fn a_bucket_in_another_region_is_followed_there_and_stays_followed() {
+        let redirect = |endpoint: &str| {
+            format!("<Error><Code>PermanentRedirect</Code><Endpoint>{endpoint}</Endpoint></Error>")
+        };
+        let malformed = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        let header = "x-amz-bucket-region: eu-west-1\r\n";
+        for wrong in [
+            Reply::new(301, header, b""),
+            Reply::new(301, "", redirect("acme.s3-eu-west-1.amazonaws.com").as_bytes()),
+            Reply::new(301, "", redirect("acme.s3.eu-west-1.amazonaws.com").as_bytes()),
+            Reply::new(307, header, b"<Error><Code>TemporaryRedirect</Code></Error>"),
+            Reply::new(400, "", malformed.as_bytes()),
+        ] {
+            let empty = Reply::new(200, "", b"<ListBucketResult/>");
+            let server = Server::start([wrong.clone(), empty, Reply::new(200, "", b"x")]).await;
+            let s3 = at_aws(server.address);
+            assert_eq!(s3.warnings(), []);
+            list(&s3).await.unwrap();
+            s3.clone().get("k", None).await.unwrap();
+            let heads = server.requests();
+            for (head, region) in heads.iter().zip(["us-east-1", "eu-west-1", "eu-west-1"]) {
+                let host = format!("acme.s3.{region}.amazonaws.com");
+                assert!(head.starts_with(&format!("GET http://{host}/")), "{wrong:?}: {head}");
+                assert!(head.contains(&format!("host: {host}\r\n")), "{head}");
+                assert!(head.contains(&format!("/{region}/s3/aws4_request")), "{head}");
+            }
+            let [Warning { cause: "wrong-region", text }] = &s3.warnings()[..] else { panic!() };
+            assert!(text.contains("write `region = \"eu-west-1\"` in [[source]] prod"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn with_an_endpoint_of_its_own_only_the_signature_follows() {
+        let wrong = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>garage</Region></Error>";
+        let empty = Reply::new(200, "", b"<ListBucketResult/>");
+        let server = Server::start([Reply::new(400, "", wrong.as_bytes()), empty]).await;
+        let s3 = at(server.address);
+        list(&s3).await.unwrap();
+        assert!(server.requests()[1].contains("/garage/s3/aws4_request"), "{}", server.requests()[1]);
+        assert_eq!(s3.warnings().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_region_without_such_an_endpoint_is_not_followed() {
+        let nowhere = Reply::new(301, "x-amz-bucket-region: xx-nowhere-1\r\n", b"");
+        let server = Server::start([nowhere]).await;
+        let fault = list(&at_aws(server.address)).await.unwrap_err();
+        assert_eq!(fault.class, Class::WrongRegion("xx-nowhere-1".into()));
+        assert!(server.is_through());
+    }
+
+    #[tokio::test]
+    async fn redirects_in_a_circle_end() {
+        let to = |region: &str| Reply::new(301, &format!("x-amz-bucket-region: {region}\r\n"), b"");
+        let server =
+            Server::start([to("eu-west-1"), to("us-east-1"), to("eu-west-1"), to("us-east-1")]).await;
+        let s3 = at_aws(server.address);
+        for _ in 0..2 {
+            assert_eq!(list(&s3).await.unwrap_err().cause, "wrong-region");
+        }
+        assert!(server.is_through());
+    }
+
+    #[tokio::test]
+    async fn a_large_skew_is_warned_of_while_answers_are_good() {
+        let date = |ahead: u64| {
+            let date = httpdate::fmt_http_date(now() + Duration::from_secs(ahead));
+            Reply::new(200, &format!("Date: {date}\r\n"), b"<ListBucketResult/>")
+        };
+        let server = Server::start([date(400), date(0)]).await;
+        let s3 = at(server.address);
+        list(&s3).await.unwrap();
+        let [Warning { cause: "clock", text }] = &s3.warnings()[..] else { panic!() };
+        assert!(text.contains("6 minutes behind") && text.contains("NTP"), "{text}");
+        list(&s3).await.unwrap();
+        assert_eq!(s3.warnings(), [], "somebody set it right");
+    }
+
     fn role_keys(id: &str) -> Reply {
         let keys = format!(r#"{{"AccessKeyId":"{id}","SecretAccessKey":"s","Token":"token-of-{id}"}}"#);
         Reply::new(200, "", keys.as_bytes())
@@ -617,11 +831,6 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn what_a_listing_cannot_be_is_a_fault() {
         for (reply, class, cause) in [
-            (
-                Reply::new(301, "x-amz-bucket-region: eu-west-1\r\n", b""),
-                Class::WrongRegion("eu-west-1".into()),
-                "wrong-region",
-            ),
             (Reply::new(200, "", b""), Class::Retry, "bad-answer"),
             (Reply::new(200, "", b"<ListBucketResult><Contents><Key>"), Class::Retry, "bad-answer"),
             (Reply::new(200, "", b"<Error><Code>InternalError</Code></Error>"), Class::Retry, "server"),
@@ -630,8 +839,8 @@ pub(crate) mod tests {
                 Class::Config,
                 "not-s3",
             ),
-            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_close(), Class::Retry, "network"),
-            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_hang(), Class::Retry, "network"),
+            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_close(), Class::Retry, "closed"),
+            (Reply::announcing(1000, 200, "", b"<ListBucketResult>").then_hang(), Class::Retry, "timeout"),
             (
                 Reply::announcing(1000, 403, "", b"<Error><Code>AccessDenied</Code>").then_close(),
                 Class::Denied,

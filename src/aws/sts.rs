@@ -16,9 +16,10 @@ use quick_xml::events::Event;
 use super::control::{Answer, NoAnswer, ask, now};
 use super::credentials::{Issued, Keys, document};
 use super::fault::{Class, ErrorDocument, Fault};
-use super::s3::{seconds, shift};
+use super::s3::shift;
 use super::sigv4::{Scope, encode_query};
 use super::xml::{Elements, Seen, Tag};
+use crate::net::clock::seconds_from;
 use crate::{config, net};
 
 /// Whose keys they are.
@@ -89,7 +90,7 @@ impl Sts {
             Err(fault) => fault,
         };
         let Class::ClockSkew(theirs) = fault.class else { return Err(fault) };
-        let ahead = seconds(theirs) - seconds(now());
+        let ahead = seconds_from(now(), theirs);
         self.clock_ahead.store(ahead, Ordering::Relaxed);
         self.send(on, &form, ahead).await?
     }
@@ -141,7 +142,9 @@ impl On<'_> {
     fn refused(&self, answer: &Answer) -> Fault {
         let document = ErrorDocument::parse(&answer.body);
         let (class, cause, why) = self.classify(answer.status.as_u16(), &document, answer.date);
-        let mut fault = Fault::new(class, cause, format!("{self}: {why} ({})", document.said(answer.status)));
+        let said = document.said(answer.status);
+        let mut fault = Fault::new(class, cause, format!("{self}: {why} ({said})"));
+        fault.said = said.into();
         let retry_after = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         fault.retry_after = retry_after.and_then(|value| net::backoff::retry_after(value, Some(answer.date)));
         fault

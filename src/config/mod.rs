@@ -1,7 +1,7 @@
 //! The configuration, parsed once into its final types. All faults of a file are reported together, each
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
 //!
-//! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern` and
+//! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy` and
 //! `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials` and `output` put
 //! them together.
 
@@ -14,13 +14,14 @@ mod files;
 mod load;
 mod output;
 mod pattern;
+mod proxy;
 mod source;
 mod table;
 mod units;
 
 pub use fault::{Fault, Faults};
 pub(crate) use files::{bounded, readable_by_others};
-pub use load::{load, parse};
+pub use load::{examine, load, parse};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
 use crate::aws::partition::Flavor;
+use crate::net::Proxies;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -46,6 +48,24 @@ pub struct Config {
     pub outputs: Vec<Output>,
     /// What was accepted but deserves a word in the log, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// As much of a configuration as can be used, whatever faults it has. A part of which one value is at fault
+/// cannot: what would stand in its place was never meant.
+#[derive(Debug)]
+pub struct Examined {
+    /// `[agent]`
+    pub agent: Option<Agent>,
+    /// `[spool]`
+    pub spool: Option<Spool>,
+    /// Each `[[source]]`, or how it is called.
+    pub sources: Vec<Result<Source, Box<str>>>,
+    /// Each `[[output]]`, or how it is called.
+    pub outputs: Vec<Result<Output, Box<str>>>,
+    /// As in [`Config`].
+    pub warnings: Vec<String>,
+    /// All faults; without any every part can be used.
+    pub faults: Option<Faults>,
 }
 
 /// `[agent]`
@@ -112,6 +132,8 @@ pub struct Source {
     pub request_payer: bool,
     /// A file of PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// Which proxy requests go through.
+    pub proxies: Proxies,
     /// How requests are signed.
     pub credentials: Credentials,
     /// AWS STS in the source's partition and region, or `sts_endpoint`.
@@ -311,6 +333,8 @@ pub enum OutputKind {
         bearer_token: Option<Secret>,
         /// A file of PEM certificates trusted besides the system's.
         ca_file: Option<PathBuf>,
+        /// Which proxy requests go through.
+        proxies: Box<Proxies>,
     },
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::endpoint;
 use super::files::{absolute, ca_file, secret_file};
 use super::load::Env;
+use super::proxy::proxies;
 use super::source::unique_name;
 use super::table::{Table, choice, integer, string};
 use super::units::size_within;
@@ -114,6 +115,7 @@ fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
         "" => Ok(None),
         path => ca_file(path).map(Some),
     });
+    let proxies = proxies(table, env);
     let url = url?;
     if with_token && url.scheme_str() == Some("http") && !is_local(url.host().unwrap_or("")) {
         table
@@ -125,6 +127,7 @@ fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
         timeout: Duration::from_secs(seconds),
         bearer_token: bearer_token.flatten(),
         ca_file: ca_file.flatten(),
+        proxies: Box::new(proxies?),
     })
 }
 

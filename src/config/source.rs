@@ -12,6 +12,7 @@ use super::fault::{Report, quoted};
 use super::files::ca_file;
 use super::load::Env;
 use super::pattern::regex;
+use super::proxy::proxies;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::units::{name, start};
 use super::{Action, Attribution, Endpoint, Rule, Source, Start};
@@ -70,7 +71,7 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
 
     let request_payer =
         table.or("request_payer", false, |value| choice(value, &[("", false), ("requester", true)]));
-    table.later("proxy");
+    let proxies = proxies(&mut table, env);
     let ca_file = table.get("ca_file", |value| match string(value)? {
         "" => Ok(None),
         path => ca_file(path).map(Some),
@@ -112,6 +113,7 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         flavor,
         request_payer,
         ca_file: ca_file.flatten(),
+        proxies: proxies?,
         credentials,
         sts,
     })

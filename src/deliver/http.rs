@@ -13,6 +13,7 @@
 //! What a receiver says is quoted, bounded, with whatever of the configuration may be secret taken out: the
 //! token, the query and the long parts of the path (hosted collectors put a token there).
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use super::sender::{Outcome, Reason, Sender, said};
 use crate::config::Secret;
 use crate::limits;
 use crate::net::backoff::retry_after;
-use crate::net::{Client, Error, Kind, Timeouts};
+use crate::net::{Client, Error, Kind, Options, Proxies, Timeouts};
 
 /// Longest part of a path that is shown.
 const SHOWN_PATH_PART: usize = 15;
@@ -45,7 +46,8 @@ pub struct Http {
 }
 
 impl Http {
-    /// A receiver at `url`; `timeout` is for one request, from connecting to the end of the answer.
+    /// A receiver at `url`; `timeout` is for one request, from connecting to the end of the answer. `way`: the
+    /// `ca_file` and the proxies.
     ///
     /// # Errors
     /// A text for the operator: a token that cannot stand in a header, or an unreadable `ca_file`.
@@ -53,10 +55,12 @@ impl Http {
         url: &Uri,
         timeout: Duration,
         bearer_token: Option<&Secret>,
-        ca_file: Option<&std::path::Path>,
+        way: (Option<&Path>, Proxies),
     ) -> Result<Http, String> {
         let times = Timeouts { connect: CONNECT.min(timeout), first_byte: timeout, stall: timeout };
-        let client = Client::with_timeouts(ca_file, times).map_err(|error| error.to_string())?;
+        let (ca_file, proxies) = way;
+        let client =
+            Client::new(Options { ca_file, proxies, timeouts: times }).map_err(|error| error.to_string())?;
         let authorization = bearer_token.map(bearer).transpose()?;
         Ok(Http {
             client,
@@ -153,11 +157,27 @@ impl Http {
     fn failed(&self, error: &Error) -> Outcome {
         let text = error.to_string();
         let reason = match error.kind() {
-            Kind::Dns | Kind::Refused | Kind::Unreachable | Kind::ConnectTimeout => Reason::Connect,
+            Kind::Dns
+            | Kind::Refused
+            | Kind::Unreachable
+            | Kind::ConnectTimeout
+            | Kind::Proxy
+            | Kind::ProxyFailed => Reason::Connect,
             Kind::FirstByteTimeout | Kind::Stall => Reason::Timeout,
             Kind::Reset | Kind::ClosedEarly | Kind::Other => Reason::Broken,
-            // a wrong clock looks like this too and heals by itself: a hold is tried again
-            Kind::Certificate | Kind::NoTrust | Kind::Tls | Kind::NotHttp => return Outcome::Hold(text),
+            // a wrong clock heals by itself: a hold is tried again
+            Kind::UnknownIssuer
+            | Kind::WrongName
+            | Kind::Expired
+            | Kind::NotYetValid
+            | Kind::Clock
+            | Kind::Certificate
+            | Kind::NoTrust
+            | Kind::Tls
+            | Kind::NotHttp
+            | Kind::NotAProxy
+            | Kind::ProxyAuth
+            | Kind::ProxyRefused => return Outcome::Hold(text),
         };
         Outcome::Retry { reason, text, after: None }
     }
@@ -192,7 +212,7 @@ fn bearer(token: &Secret) -> Result<HeaderValue, String> {
 }
 
 /// Scheme, host and port: what of a URL can be shown.
-fn origin(url: &Uri) -> String {
+pub(crate) fn origin(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or("http");
     let host = url.host().unwrap_or_default();
     match url.port_u16() {
@@ -281,7 +301,7 @@ mod tests {
 
     fn http(url: &Uri, token: Option<&str>) -> Http {
         let token = token.map(|token| Secret::new(token.into()));
-        Http::new(url, Duration::from_secs(20), token.as_ref(), None).unwrap()
+        Http::new(url, Duration::from_secs(20), token.as_ref(), Default::default()).unwrap()
     }
 
     async fn outcome_of(play: Play) -> Outcome {
@@ -385,7 +405,7 @@ mod tests {
         };
         assert_eq!(retry(http(&nobody, None).send(Bytes::from_static(LINES)).await).0, Reason::Connect);
         let (url, _playing) = server(vec![Play::Silence]).await;
-        let mut impatient = Http::new(&url, Duration::from_millis(50), None, None).unwrap();
+        let mut impatient = Http::new(&url, Duration::from_millis(50), None, Default::default()).unwrap();
         assert_eq!(retry(impatient.send(Bytes::from_static(LINES)).await).0, Reason::Timeout);
         assert!(matches!(outcome("220 mail.example ESMTP\r\n").await, Outcome::Hold(_)));
     }
@@ -406,7 +426,7 @@ mod tests {
     fn a_token_that_cannot_be_sent_is_said_but_not_shown() {
         let url: Uri = "https://siem.example/".parse().unwrap();
         let token = Secret::new("to\nken".into());
-        let text = Http::new(&url, CONNECT, Some(&token), None).err().unwrap();
+        let text = Http::new(&url, CONNECT, Some(&token), Default::default()).err().unwrap();
         assert!(text.contains("bearer token") && !text.contains("ken\""), "{text}");
     }
 }

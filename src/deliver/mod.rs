@@ -26,6 +26,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::config::{Output, OutputKind};
+use crate::net::Proxies;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
 use backlog::Spooled;
@@ -70,8 +71,9 @@ impl Receiver {
             OutputKind::File { path, rotate_bytes, rotate_keep } => {
                 Receiver::File(file::File::new(path, *rotate_bytes, *rotate_keep))
             }
-            OutputKind::Http { url, timeout, bearer_token, ca_file } => {
-                let http = http::Http::new(url, *timeout, bearer_token.as_ref(), ca_file.as_deref())?;
+            OutputKind::Http { url, timeout, bearer_token, ca_file, proxies } => {
+                let way = (ca_file.as_deref(), Proxies::clone(proxies));
+                let http = http::Http::new(url, *timeout, bearer_token.as_ref(), way)?;
                 Receiver::Http(Box::new(http))
             }
         })

@@ -1,5 +1,6 @@
 //! What the outside may know of a source, for metrics and the status page. Counters only ever grow; the
-//! trouble is the one thing an operator should act on, and is logged when it changes, not when it repeats.
+//! trouble is the one thing an operator should act on. Trouble and warnings are logged when they change, not when
+//! they repeat.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::key::NotALog;
+use crate::aws::Warning;
 
 /// What stands in the way of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub struct SourceStatus {
     not_logs: [AtomicU64; NotALog::ALL.len()],
     newest: AtomicI64,
     trouble: Mutex<Option<Trouble>>,
+    warnings: Mutex<Vec<Warning>>,
 }
 
 const NONE: i64 = i64::MIN;
@@ -48,6 +51,7 @@ impl SourceStatus {
             not_logs: std::array::from_fn(|_| AtomicU64::new(0)),
             newest: AtomicI64::new(NONE),
             trouble: Mutex::new(None),
+            warnings: Mutex::default(),
         }
     }
 
@@ -90,7 +94,12 @@ impl SourceStatus {
 
     /// What stands in the way now.
     pub fn trouble(&self) -> Option<Trouble> {
-        self.lock().clone()
+        locked(&self.trouble).clone()
+    }
+
+    /// What does not stand in the way, but should be mended.
+    pub fn warnings(&self) -> Vec<Warning> {
+        locked(&self.warnings).clone()
     }
 
     pub(super) fn count_listed(&self, keys: u64) {
@@ -119,7 +128,7 @@ impl SourceStatus {
 
     /// Sets the trouble. The first moment of the same cause is kept.
     pub(super) fn raise(&self, mut trouble: Trouble) {
-        let mut current = self.lock();
+        let mut current = locked(&self.trouble);
         match &*current {
             Some(old) if old.cause == trouble.cause => trouble.since = old.since,
             _ => log::warn!("source {}: {}", self.name, trouble.text),
@@ -129,14 +138,26 @@ impl SourceStatus {
 
     /// A pass met no trouble.
     pub(super) fn clear(&self) {
-        if let Some(old) = self.lock().take() {
+        if let Some(old) = locked(&self.trouble).take() {
             log::info!("source {}: no longer in trouble ({})", self.name, old.cause);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sets what is to be warned of now.
+    pub(super) fn warn(&self, warnings: Vec<Warning>) {
+        let mut current = locked(&self.warnings);
+        for new in warnings.iter().filter(|new| !current.iter().any(|old| old.cause == new.cause)) {
+            log::warn!("source {}: {}", self.name, new.text);
+        }
+        for old in current.iter().filter(|old| !warnings.iter().any(|new| new.cause == old.cause)) {
+            log::info!("source {}: no longer to be warned of: {}", self.name, old.cause);
+        }
+        *current = warnings;
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -167,6 +188,17 @@ mod tests {
         assert_eq!(status.trouble(), Some(trouble("network", 3)));
         status.clear();
         assert_eq!(status.trouble(), None);
+    }
+
+    #[test]
+    fn warnings_are_those_of_now() {
+        let status = SourceStatus::new("prod");
+        let clock = |text: &str| Warning { cause: "clock", text: text.to_owned() };
+        status.warn(vec![clock("6 minutes")]);
+        status.warn(vec![clock("7 minutes")]);
+        assert_eq!(status.warnings(), [clock("7 minutes")]);
+        status.warn(Vec::new());
+        assert_eq!(status.warnings(), []);
     }
 
     #[test]

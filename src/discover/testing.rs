@@ -24,6 +24,7 @@ pub(crate) fn source(name: &str) -> Source {
         flavor: Default::default(),
         request_payer: false,
         ca_file: None,
+        proxies: Default::default(),
         credentials: Credentials::IamUser {
             access_key_id: "AKIAEXAMPLE".into(),
             secret_access_key: Secret::new("secret".to_owned()),

@@ -21,8 +21,8 @@ use super::ledger::Ledger;
 use super::listing::{Listing, Page};
 use super::queue::{self, Pass, Queue};
 use super::window::{self, PassEnd, Plan, Progress};
-use crate::aws::Fault;
 use crate::aws::s3::{ListEnd, ListRequest, Listed, S3};
+use crate::aws::{Fault, Warning};
 use crate::config;
 use crate::limits;
 use crate::net::Backoff;
@@ -47,6 +47,11 @@ pub trait Lister: Send + Sync {
         request: &ListRequest<'_>,
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> impl Future<Output = Result<ListEnd, Fault>> + Send;
+
+    /// What an operator should mend although listings succeed.
+    fn warnings(&self) -> Vec<Warning> {
+        Vec::new()
+    }
 }
 
 impl Lister for S3 {
@@ -56,6 +61,10 @@ impl Lister for S3 {
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
         S3::list(self, request, visit).await
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        S3::warnings(self)
     }
 }
 
@@ -161,17 +170,16 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
                 }
             }
         }
-        if self.end.unfinished.is_none() {
-            self.say_if_empty(found).await;
-        }
         if self.seen.bad_entries > 0 {
             let (bucket, bad) = (&self.selection.bucket, self.seen.bad_entries);
             let text = format!(
-                "listing bucket {bucket}: {bad} entries cannot be used (no key, too long a key, or no size) and were \
+                "listing bucket {bucket}: {bad} entries cannot be used (no key, too long a key, no size, or from elsewhere) and were \
                  passed over; look for unusual objects under \"{}AWSLogs/\"",
                 self.selection.prefix
             );
             self.pass.raise("bad-entry", &text, false);
+        } else if self.end.unfinished.is_none() {
+            self.say_if_empty(found).await;
         }
         Ok(())
     }
@@ -284,6 +292,7 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
     /// Brings the next page into the listing. `false`: it has come to its end, or was given up.
     async fn next(&mut self, listing: &mut Listing) -> Result<bool, Ended> {
         let result = self.request(listing).await;
+        self.pass.status().warn(self.lister.warnings());
         self.seen.bad_entries += std::mem::take(&mut listing.page.bad);
         match result {
             Ok(more) => {

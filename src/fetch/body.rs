@@ -53,7 +53,7 @@ impl Slot {
         });
         (
             BodyWriter { exchange: Arc::clone(&exchange), filling: None, filled: 0, has_queued: false },
-            BodyReader { exchange, reading: None },
+            BodyReader { exchange, reading: None, bytes_read: 0 },
         )
     }
 }
@@ -169,9 +169,15 @@ impl Drop for BodyWriter {
 pub struct BodyReader {
     exchange: Arc<Exchange>,
     reading: Option<Buffer>,
+    bytes_read: u64,
 }
 
 impl BodyReader {
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
     /// The next bytes, 1 to [`limits::CHUNK_BYTES`]; blocks until they are there. `None` at the end of a whole body.
     ///
     /// # Errors
@@ -182,6 +188,7 @@ impl BodyReader {
         let mut state = locked(&self.exchange.state);
         loop {
             if let Some((buffer, filled)) = state.queue.pop_front() {
+                self.bytes_read += filled as u64;
                 return Ok(Some(&self.reading.insert(buffer)[..filled]));
             }
             match &state.end {

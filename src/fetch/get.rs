@@ -129,7 +129,7 @@ impl<H: FnOnce(BodyReader)> Fetch<'_, H> {
         match self.len {
             Some(len) if len != self.reached => {
                 let why = format!("{} bytes came of {len}", self.reached);
-                Err(self.fault(Class::Retry, "network", &why).into())
+                Err(self.fault(Class::Retry, "closed", &why).into())
             }
             _ => Ok(()),
         }
@@ -338,7 +338,7 @@ mod tests {
             let range = format!("Content-Range: bytes {at}-9999/10000\r\n{V1}");
             script.push(Reply::announcing(whole.len() - at, 206, &range, &whole[at..at + 1]).then_close());
         }
-        assert_eq!(fetch_scripted(script, &QUICK).await.fetched.unwrap_err().cause, "network");
+        assert_eq!(fetch_scripted(script, &QUICK).await.fetched.unwrap_err().cause, "closed");
     }
 
     #[tokio::test]
@@ -382,7 +382,7 @@ mod tests {
 
         let seen = Reply::announcing(whole.len(), 200, "", &whole[..limits::CHUNK_BYTES]).then_close();
         let outcome = fetch_scripted([seen], &QUICK).await;
-        assert_eq!(outcome.read.unwrap().1, Err("network".into()));
+        assert_eq!(outcome.read.unwrap().1, Err("closed".into()));
     }
 
     #[tokio::test]

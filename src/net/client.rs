@@ -7,23 +7,22 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep, timeout};
-use tower_service::Service;
+use tower_service::Service as _;
 
-use super::error::{Error, Kind, NotResolved};
+use super::clock::Clock;
+use super::connect::{self, Answered, Connector};
+use super::error::{Error, Kind};
+use super::proxy::Proxies;
 use super::tls;
 use crate::limits;
 
@@ -53,68 +52,138 @@ impl Default for Timeouts {
     }
 }
 
+/// What a client is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Options<'a> {
+    /// A file of CA certificates (PEM) that are trusted besides the system's.
+    pub ca_file: Option<&'a Path>,
+    /// Which proxy requests go through.
+    pub proxies: Proxies,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
 /// An HTTP/1.1 client with a pool of connections. A clone shares the pool.
 #[derive(Debug, Clone)]
 pub struct Client {
     pool: Pool<Connector, Full<Bytes>>,
+    connector: Connector,
+    proxies: Arc<Proxies>,
+    clock: Arc<Clock>,
     timeouts: Timeouts,
 }
 
 impl Client {
-    /// A client that trusts the system's CA certificates and those in `ca_file` (PEM).
+    /// A client with connections of its own.
     ///
     /// # Errors
     /// When `ca_file` cannot be read or holds no certificate. A system without CA certificates is an error
     /// only of requests that use TLS.
-    pub fn new(ca_file: Option<&Path>) -> io::Result<Client> {
-        Client::with_timeouts(ca_file, Timeouts::default())
-    }
-
-    /// As [`Client::new`], with other time-outs.
-    pub fn with_timeouts(ca_file: Option<&Path>, timeouts: Timeouts) -> io::Result<Client> {
+    pub fn new(options: Options<'_>) -> io::Result<Client> {
+        let Options { ca_file, proxies, timeouts } = options;
         let (config, no_trust) = tls::config(ca_file)?;
-        Ok(Client::build(config, no_trust, timeouts))
+        Ok(Client::build(config, no_trust, proxies, timeouts))
     }
 
     /// A client for endpoints on this machine or link: without TLS, and never through a proxy.
     pub fn plain(timeouts: Timeouts) -> Client {
-        Client::build(tls::trusting_nobody(), Some("this client is for http:// alone".into()), timeouts)
+        let no_trust = Some("this client is for http:// alone".into());
+        Client::build(tls::trusting_nobody(), no_trust, Proxies::default(), timeouts)
     }
 
-    fn build(config: rustls::ClientConfig, no_trust: Option<Box<str>>, timeouts: Timeouts) -> Client {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(timeouts.connect));
-        let connector = Connector {
-            https: HttpsConnector::from((tcp, config)),
-            limit: timeouts.connect,
-            no_trust: no_trust.map(Arc::from),
-        };
+    fn build(
+        config: rustls::ClientConfig,
+        no_trust: Option<Box<str>>,
+        proxies: Proxies,
+        timeouts: Timeouts,
+    ) -> Client {
+        let (proxies, clock) = (Arc::new(proxies), Arc::new(Clock::default()));
+        let connector =
+            Connector::new(config, no_trust, Arc::clone(&proxies), timeouts.connect, Arc::clone(&clock));
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(limits::HTTP_READ_BYTES)
-            .build(connector);
-        Client { pool, timeouts }
+            .build(connector.clone());
+        Client { pool, connector, proxies, clock, timeouts }
+    }
+
+    /// Connects as a request to this URI would, through its proxy and with TLS, and sends it nothing.
+    ///
+    /// # Errors
+    /// The [`Kind`]s of a connection that cannot be made.
+    pub async fn connect(&self, to: Uri) -> Result<(), Error> {
+        self.connector.clone().call(to).await.map(drop).map_err(|error| self.blame(error))
+    }
+
+    /// This machine's clock, held against the dates of all answers.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Sends a request, with an absolute URI, and waits for the answer's head, whatever its status.
     ///
+    /// A server may close a kept connection just when a request goes out on it. A GET is then sent once more, on a
+    /// new connection.
+    ///
     /// # Errors
     /// Any [`Kind`] but [`Kind::Stall`]. The request may have reached the server nevertheless.
-    pub async fn request(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
+    pub async fn request(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
         let host: Box<str> = request.uri().authority().map_or("", |authority| authority.as_str()).into();
-        let answer = match timeout(self.timeouts.first_byte, self.pool.request(request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(Error::sort(&host, &error)),
-            Err(_) => {
-                return Err(Error::new(Kind::FirstByteTimeout, &host, waited(self.timeouts.first_byte)));
-            }
+        let plain = request.uri().scheme() == Some(&Scheme::HTTP);
+        // What an https:// target's proxy is told, it is told when the tunnel is made.
+        let proxy = self.proxies.of(request.uri()).filter(|_| plain);
+        request.headers_mut().extend(proxy.and_then(connect::authorization));
+        let limit = self.timeouts.first_byte;
+        let answer = match timeout(limit, self.send(&host, request)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(Error::new(Kind::FirstByteTimeout, &host, waited(limit))),
         };
-        Ok(answer.map(|incoming| Body::new(incoming, host, self.timeouts.stall)))
+        if let Some(date) = connect::date_of(answer.headers()) {
+            self.clock.observe(date, now());
+        }
+        match proxy {
+            Some(proxy) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Err(connect::wants_authorization(&host, proxy))
+            }
+            _ => Ok(answer.map(|incoming| Body::new(incoming, host, self.timeouts.stall))),
+        }
     }
+
+    async fn send(&self, host: &str, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        let again = (request.method() == Method::GET).then(|| request.clone());
+        let answer = match (self.pool.request(request).await, again) {
+            (Err(error), Some(again)) if is_stale(&error) => self.pool.request(again).await,
+            (answer, _) => answer,
+        };
+        let answer = answer.map_err(|error| self.sort(host, &error))?;
+        if let Some(answered) = answer.extensions().get::<Answered>() {
+            answered.set();
+        }
+        Ok(answer)
+    }
+
+    fn sort(&self, host: &str, error: &hyper_util::client::legacy::Error) -> Error {
+        self.blame(Error::sort(host, error))
+    }
+
+    fn blame(&self, error: Error) -> Error {
+        match (error.kind(), self.clock.fault(now())) {
+            (Kind::Expired | Kind::NotYetValid, Some(fault)) => error.blame(fault),
+            _ => error,
+        }
+    }
+}
+
+/// A connection that has carried answers before ended without one to this request.
+fn is_stale(error: &hyper_util::client::legacy::Error) -> bool {
+    let mut marks = http::Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut marks);
+    }
+    let ended = || matches!(Error::sort("", error).kind(), Kind::ClosedEarly | Kind::Reset);
+    marks.get::<Answered>().is_some_and(Answered::get) && ended()
 }
 
 /// The body of an answer, as it came over the wire. Dropping it before its end closes the connection.
@@ -191,72 +260,21 @@ fn waited(limit: Duration) -> String {
     format!("waited {limit:?}")
 }
 
-/// Name look-up, TCP and TLS with one time-out around them.
-#[derive(Debug, Clone)]
-struct Connector {
-    https: HttpsConnector<HttpConnector<Resolver>>,
-    limit: Duration,
-    no_trust: Option<Arc<str>>,
-}
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(())) // both connectors inside always are
-    }
-
-    fn call(&mut self, to: Uri) -> Self::Future {
-        let host: Box<str> = to.authority().map_or("", |authority| authority.as_str()).into();
-        if let Some(why) = self.no_trust.clone()
-            && to.scheme() == Some(&Scheme::HTTPS)
-        {
-            return Box::pin(async move { Err(Error::new(Kind::NoTrust, &host, why)) });
-        }
-        let limit = self.limit;
-        let connecting = self.https.call(to);
-        Box::pin(async move {
-            match timeout(limit, connecting).await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) => Err(Error::sort(&host, &*error)),
-                Err(_) => Err(Error::new(Kind::ConnectTimeout, &host, waited(limit))),
-            }
-        })
-    }
-}
-
-/// The system's resolver, with errors that can be told from those of a connection.
-#[derive(Debug, Clone)]
-struct Resolver(GaiResolver);
-
-impl Service<Name> for Resolver {
-    type Response = GaiAddrs;
-    type Error = NotResolved;
-    type Future = Pin<Box<dyn Future<Output = Result<GaiAddrs, NotResolved>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NotResolved>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let lookup = self.0.call(name);
-        Box::pin(async move { lookup.await.map_err(NotResolved) })
-    }
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is the shell that holds the clock against the servers' dates"
+)]
+pub(super) fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::net::scripted::{Reply, Server};
+    use crate::net::scripted::{Reply, Server, tls_file, tls_server};
 
     const SHORT: Timeouts = Timeouts {
         connect: Duration::from_millis(300),
@@ -265,7 +283,12 @@ mod tests {
     };
 
     fn client() -> Client {
-        Client::with_timeouts(None, SHORT).unwrap()
+        with(None, SHORT)
+    }
+
+    fn with(ca_file: Option<&str>, timeouts: Timeouts) -> Client {
+        let ca_file = ca_file.map(tls_file);
+        Client::new(Options { ca_file: ca_file.as_deref(), timeouts, ..Default::default() }).unwrap()
     }
 
     async fn get(client: &Client, uri: &str) -> Result<Bytes, Error> {
@@ -276,36 +299,6 @@ mod tests {
     async fn get_scripted(reply: Reply) -> Result<Bytes, Error> {
         let server = Server::start([reply]).await;
         get(&client(), &format!("http://{}/", server.address)).await
-    }
-
-    fn tls_folder() -> PathBuf {
-        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/tls"))
-    }
-
-    /// A TLS server for `localhost`, certified by `ca.pem`, that answers every connection with "hello".
-    async fn tls_server() -> u16 {
-        let certificate = CertificateDer::from_pem_file(tls_folder().join("server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(tls_folder().join("server.key")).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                if let Ok(mut tls) = acceptor.accept(tcp).await {
-                    tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
-                    tls.shutdown().await.unwrap();
-                }
-            }
-        });
-        port
     }
 
     #[tokio::test]
@@ -373,8 +366,7 @@ mod tests {
     async fn no_connection_is_told_apart() {
         let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let patient =
-            Client::with_timeouts(None, Timeouts { first_byte: Duration::from_secs(60), ..SHORT }).unwrap();
+        let patient = with(None, Timeouts { first_byte: Duration::from_secs(60), ..SHORT });
         for (uri, kind) in [
             (format!("http://127.0.0.1:{unused}/"), Kind::Refused),
             ("http://no..such..host/".into(), Kind::Dns),
@@ -387,30 +379,115 @@ mod tests {
 
     #[tokio::test]
     async fn a_private_ca_is_trusted_by_its_file_alone() {
-        let port = tls_server().await;
-        let ca_file = tls_folder().join("ca.pem");
-        let trusting = Client::with_timeouts(Some(&ca_file), Timeouts::default()).unwrap();
+        let port = tls_server("server.pem", rustls::DEFAULT_VERSIONS).await;
+        let trusting = with(Some("ca.pem"), Timeouts::default());
         assert_eq!(get(&trusting, &format!("https://localhost:{port}/")).await.unwrap(), "hello");
 
         let error = get(&client(), &format!("https://localhost:{port}/")).await.unwrap_err();
-        assert!(matches!(error.kind(), Kind::Certificate | Kind::NoTrust), "{error}");
+        assert!(matches!(error.kind(), Kind::UnknownIssuer | Kind::NoTrust), "{error}");
         assert!(error.to_string().contains("ca_file"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_certificate_for_another_name_is_refused() {
-        let port = tls_server().await;
-        let trusting =
-            Client::with_timeouts(Some(&tls_folder().join("ca.pem")), Timeouts::default()).unwrap();
-        // The same address, written so that the certificate does not name it.
-        let error = get(&trusting, &format!("https://[::ffff:127.0.0.1]:{port}/")).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Certificate, "{error}");
-        assert!(error.to_string().contains("another name"), "{error}");
+    async fn both_versions_of_tls_are_spoken() {
+        for version in rustls::ALL_VERSIONS {
+            let port = tls_server("server.pem", &[version]).await;
+            let trusting = with(Some("ca.pem"), Timeouts::default());
+            let answer = get(&trusting, &format!("https://127.0.0.1:{port}/")).await;
+            assert_eq!(answer.unwrap(), "hello", "{version:?}");
+        }
+    }
+
+    /// Certificate of the server, file of trusted ones, what is wrong, words of the text.
+    #[tokio::test]
+    async fn faults_of_certificates_are_told_apart() {
+        for (certificate, ca_file, host, kind, words) in [
+            (
+                "server.pem",
+                "acme-ca.pem",
+                "localhost",
+                Kind::UnknownIssuer,
+                "issuer is \"trailspool test CA\"",
+            ),
+            ("expired.pem", "acme-ca.pem", "localhost", Kind::Expired, "ended on Fri, 01 Jan 2021"),
+            ("not-yet.pem", "acme-ca.pem", "localhost", Kind::NotYetValid, "begins on Fri, 01 Jan 2100"),
+            // The same address, written so that the certificate does not name it.
+            ("server.pem", "ca.pem", "[::ffff:127.0.0.1]", Kind::WrongName, "another name"),
+        ] {
+            let port = tls_server(certificate, rustls::DEFAULT_VERSIONS).await;
+            let error =
+                get(&with(Some(ca_file), SHORT), &format!("https://{host}:{port}/")).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{certificate}: {error}");
+            assert!(error.to_string().contains(words), "{certificate}: {error}");
+        }
+    }
+
+    /// A machine whose clock runs ahead or behind learns that from any server that it has spoken with.
+    #[tokio::test]
+    async fn a_certificate_out_of_its_time_is_the_clocks_fault_when_that_is_wrong() {
+        let old = "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\n";
+        let server = Server::start([Reply::new(200, old, b"")]).await;
+        let tls = tls_server("expired.pem", rustls::DEFAULT_VERSIONS).await;
+        let client = with(Some("acme-ca.pem"), SHORT);
+        get(&client, &format!("http://{}/", server.address)).await.unwrap();
+        let error = get(&client, &format!("https://localhost:{tls}/")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Clock, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("days ahead of the server's: set it right (NTP)"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn dates_of_answers_are_held_against_the_clock() {
+        let cached = "Date: Wed, 21 Oct 2015 07:28:00 GMT\r\nAge: 60\r\n";
+        let right = format!("Date: {}\r\n", httpdate::fmt_http_date(now()));
+        let script = [Reply::new(200, cached, b""), Reply::new(500, &right, b"")];
+        let server = Server::start(script).await;
+        let (client, uri) = (client(), format!("http://{}/", server.address));
+        get(&client, &uri).await.unwrap();
+        assert_eq!(client.clock().ahead(), None, "a cache's date is not the time");
+        get(&client, &uri).await.unwrap();
+        assert!(client.clock().ahead().unwrap().abs() < 60 && client.clock().skew().is_none());
+    }
+
+    /// The server ends a kept connection in the moment in which it is used again.
+    #[tokio::test]
+    async fn a_get_on_a_connection_that_has_just_ended_is_sent_once_more() {
+        for end in [Reply::raw(b"").then_close(), Reply::raw(b"").then_reset()] {
+            let script = [Reply::new(200, "", b"one"), end.clone(), Reply::new(200, "", b"two")];
+            let server = Server::start(script).await;
+            let (client, uri) = (client(), format!("http://{}/", server.address));
+            assert_eq!(get(&client, &uri).await.unwrap(), "one");
+            assert_eq!(get(&client, &uri).await.unwrap(), "two");
+            assert_eq!(server.requests().len(), 3);
+        }
+        let end = Reply::raw(b"").then_close();
+        let server = Server::start([Reply::new(200, "", b"one"), end.clone(), end]).await;
+        let (client, uri) = (client(), format!("http://{}/", server.address));
+        get(&client, &uri).await.unwrap();
+        assert_eq!(get(&client, &uri).await.unwrap_err().kind(), Kind::ClosedEarly, "not twice");
+        assert!(server.is_through());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_get_is_not_sent_twice() {
+        let script = [Reply::new(200, "", b"one"), Reply::raw(b"").then_close(), Reply::new(200, "", b"two")];
+        let server = Server::start(script).await;
+        let (client, uri) = (client(), format!("http://{}/", server.address));
+        get(&client, &uri).await.unwrap();
+        let error = client.request(Request::post(uri).body(Full::default()).unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::ClosedEarly);
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_a_host() {
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else { return }; // a machine without IPv6
+        let server = Server::serve(listener, [Reply::new(200, "", b"six")]);
+        assert_eq!(get(&client(), &format!("http://{}/", server.address)).await.unwrap(), "six");
     }
 
     #[tokio::test]
     async fn tls_to_a_server_without_tls_says_so() {
-        let trusting = Client::with_timeouts(Some(&tls_folder().join("ca.pem")), SHORT).unwrap();
+        let trusting = with(Some("ca.pem"), SHORT);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {

@@ -1,9 +1,17 @@
 //! What can go wrong between here and a server, told apart by what the operator can do about it.
 
 use std::error::Error as StdError;
+use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
 use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
+
+use super::proxy::Proxy;
+use super::tls::UnknownIssuer;
+
+/// Longest detail that is kept: the names of a certificate, for one, are the server's words.
+const DETAIL_CHARACTERS: usize = 300;
 
 /// A request or an answer's body that failed on its way.
 #[derive(Debug, Clone)]
@@ -11,6 +19,8 @@ pub struct Error {
     kind: Kind,
     host: Box<str>,
     detail: Box<str>,
+    /// The proxy on the way there.
+    via: Option<Box<str>>,
 }
 
 /// What failed.
@@ -28,7 +38,17 @@ pub enum Kind {
     FirstByteTimeout,
     /// The answer's body stopped coming.
     Stall,
-    /// The server's certificate is not trusted.
+    /// The server's certificate is signed by nobody that is trusted.
+    UnknownIssuer,
+    /// The server's certificate belongs to another name.
+    WrongName,
+    /// The server's certificate is not valid any more.
+    Expired,
+    /// The server's certificate is not valid yet.
+    NotYetValid,
+    /// The server's certificate is not valid at the time that this machine's clock shows, which is wrong.
+    Clock,
+    /// The server's certificate is not accepted for another reason.
     Certificate,
     /// No CA certificates to trust anybody by.
     NoTrust,
@@ -40,13 +60,41 @@ pub enum Kind {
     ClosedEarly,
     /// The answer is not HTTP/1.1, or its head is too large.
     NotHttp,
+    /// There is no connection to the proxy.
+    Proxy,
+    /// What should be a proxy does not answer as one.
+    NotAProxy,
+    /// The proxy wants a user name and a password, or other ones.
+    ProxyAuth,
+    /// The proxy does not let this connection through.
+    ProxyRefused,
+    /// The proxy has no connection to the server.
+    ProxyFailed,
     /// Anything else.
     Other,
 }
 
 impl Error {
     pub(super) fn new(kind: Kind, host: &str, detail: impl fmt::Display) -> Error {
-        Error { kind, host: host.into(), detail: detail.to_string().into() }
+        let detail = detail.to_string();
+        let clean = detail.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Error {
+            kind,
+            host: host.into(),
+            detail: clean.take(DETAIL_CHARACTERS).collect::<String>().into(),
+            via: None,
+        }
+    }
+
+    /// Says through which proxy it was.
+    pub(super) fn through(self, proxy: &Proxy) -> Error {
+        Error { via: Some(proxy.to_string().into()), ..self }
+    }
+
+    /// A certificate that is out of its time, on a machine whose clock is known to be wrong.
+    pub(super) fn blame(self, clock: impl fmt::Display) -> Error {
+        let detail = format!("{clock}: set it right (NTP); {}", self.detail).into();
+        Error { kind: Kind::Clock, detail, ..self }
     }
 
     /// Sorts an error of the connector, of hyper or of rustls.
@@ -90,73 +138,176 @@ impl Error {
         let rustls::Error::InvalidCertificate(why) = error else {
             return Error::new(Kind::Tls, host, error);
         };
-        let advice = match why {
-            CertificateError::UnknownIssuer => {
-                "it is signed by nobody this system trusts: is a proxy intercepting TLS, or does the server have a \
-                 private CA? Name that CA's certificate in `ca_file`"
-            }
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => {
-                "it is not valid at this time: is this machine's clock right?"
-            }
+        match why {
+            CertificateError::Other(other) => match find::<UnknownIssuer>(&*other.0) {
+                Some(unknown) => Error::new(Kind::UnknownIssuer, host, unknown),
+                None => Error::new(Kind::Certificate, host, why),
+            },
+            CertificateError::UnknownIssuer => Error::new(Kind::UnknownIssuer, host, why),
+            CertificateError::ExpiredContext { time, not_after } => Error::new(
+                Kind::Expired,
+                host,
+                format_args!("it ended on {}; this machine's clock says {}", date(not_after), date(time)),
+            ),
+            CertificateError::NotValidYetContext { time, not_before } => Error::new(
+                Kind::NotYetValid,
+                host,
+                format_args!("it begins on {}; this machine's clock says {}", date(not_before), date(time)),
+            ),
+            CertificateError::Expired => Error::new(Kind::Expired, host, why),
+            CertificateError::NotValidYet => Error::new(Kind::NotYetValid, host, why),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "it belongs to another name: is the endpoint right? (A bucket with dots in its name needs `path_style`)"
+                Error::new(Kind::WrongName, host, why)
             }
-            _ => "it cannot be verified",
-        };
-        Error::new(Kind::Certificate, host, format_args!("{advice} ({why})"))
+            _ => Error::new(Kind::Certificate, host, why),
+        }
     }
 
     /// What failed.
     pub fn kind(&self) -> Kind {
         self.kind
     }
+
+    /// The words of the system or the server, without what is the same for all errors of the kind.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl Kind {
+    /// A stable label for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Dns => "dns",
+            Kind::Refused => "conn-refused",
+            Kind::Unreachable => "no-route",
+            Kind::ConnectTimeout => "connect-timeout",
+            Kind::FirstByteTimeout | Kind::Stall => "timeout",
+            Kind::UnknownIssuer => "cert-issuer",
+            Kind::WrongName => "cert-name",
+            Kind::Expired | Kind::NotYetValid => "cert-time",
+            Kind::Clock => "clock",
+            Kind::Certificate => "certificate",
+            Kind::NoTrust => "no-ca",
+            Kind::Tls => "tls",
+            Kind::Reset => "reset",
+            Kind::ClosedEarly => "closed",
+            Kind::NotHttp => "not-http",
+            Kind::Proxy | Kind::NotAProxy => "proxy",
+            Kind::ProxyAuth => "proxy-auth",
+            Kind::ProxyRefused => "proxy-refused",
+            Kind::ProxyFailed => "proxy-failed",
+            Kind::Other => "network",
+        }
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Error { kind, host, detail } = self;
+        let Error { kind, host, detail, via } = self;
+        let proxy = via.as_deref().unwrap_or("the proxy");
+        let written = "`proxy` or the environment's HTTPS_PROXY";
         match kind {
             Kind::Dns => write!(
                 f,
                 "the name {host} has no address ({detail}): check the endpoint, the region and the DNS"
-            ),
+            )?,
             Kind::Refused => {
-                write!(f, "{host} refuses the connection: check the endpoint's port and that it runs")
+                write!(f, "{host} refuses the connection: check the endpoint's port and that it runs")?
             }
             Kind::Unreachable => {
-                write!(f, "no route to {host} ({detail}): check the network and the firewall")
+                write!(f, "no route to {host} ({detail}): check the network and the firewall")?
             }
             Kind::ConnectTimeout => {
-                write!(f, "no connection to {host} ({detail}): check the firewall and the route to it")
+                write!(f, "no connection to {host} ({detail}): check the firewall and the route to it")?
             }
-            Kind::FirstByteTimeout => write!(f, "{host} took the request but sent no answer ({detail})"),
-            Kind::Stall => write!(f, "{host} stopped sending in the middle of an answer ({detail})"),
-            Kind::Certificate => write!(f, "the certificate of {host} is not accepted: {detail}"),
+            Kind::FirstByteTimeout => write!(f, "{host} took the request but sent no answer ({detail})")?,
+            Kind::Stall => write!(f, "{host} stopped sending in the middle of an answer ({detail})")?,
+            Kind::UnknownIssuer => write!(
+                f,
+                "the certificate of {host} is signed by nobody this system trusts ({detail}): does a proxy intercept \
+                 TLS, or has the server a private CA? Name that CA's certificate in `ca_file`"
+            )?,
+            Kind::WrongName => write!(
+                f,
+                "the certificate of {host} belongs to another name ({detail}): is the endpoint right? (A bucket with \
+                 dots in its name needs `path_style`)"
+            )?,
+            Kind::Expired => write!(
+                f,
+                "the certificate of {host} is not valid any more ({detail}): the server needs a new one, if this \
+                 machine's clock is right"
+            )?,
+            Kind::NotYetValid => write!(
+                f,
+                "the certificate of {host} is not valid yet ({detail}): is this machine's clock behind? Set it right \
+                 (NTP)"
+            )?,
+            Kind::Clock => write!(f, "the certificate of {host} cannot be checked, for {detail}")?,
+            Kind::Certificate => write!(f, "the certificate of {host} cannot be verified ({detail})")?,
             Kind::NoTrust => write!(
                 f,
                 "{host} cannot be verified, for this system has no CA certificates ({detail}): install the \
                  `ca-certificates` package or set `ca_file`"
-            ),
+            )?,
             Kind::Tls => write!(
                 f,
                 "the TLS connection to {host} failed ({detail}): is there a TLS server, or a proxy in between?"
-            ),
-            Kind::Reset => write!(f, "{host} reset the connection ({detail})"),
+            )?,
+            Kind::Reset => write!(f, "{host} reset the connection ({detail})")?,
             Kind::ClosedEarly => {
-                write!(f, "{host} closed the connection before its answer was whole ({detail})")
+                write!(f, "{host} closed the connection before its answer was whole ({detail})")?
             }
             Kind::NotHttp => {
-                write!(f, "{host} does not answer in HTTP/1.1 ({detail}): check the endpoint and its port")
+                write!(f, "{host} does not answer in HTTP/1.1 ({detail}): check the endpoint and its port")?
             }
-            Kind::Other => write!(f, "talking to {host} failed ({detail})"),
+            Kind::Proxy => {
+                return write!(
+                    f,
+                    "{proxy}, the proxy to {host}, cannot be reached ({detail}): check {written}"
+                );
+            }
+            Kind::NotAProxy => {
+                return write!(
+                    f,
+                    "{proxy}, the proxy to {host}, does not answer as a proxy ({detail}): check {written}"
+                );
+            }
+            Kind::ProxyAuth => {
+                return write!(
+                    f,
+                    "{proxy}, the proxy to {host}, {detail}: set `proxy = \"http://USER:PASSWORD@HOST:PORT\"`"
+                );
+            }
+            Kind::ProxyRefused => {
+                return write!(
+                    f,
+                    "{proxy}, the proxy to {host}, does not let the connection through ({detail}): allow CONNECT to \
+                     {host} there, or name the host in NO_PROXY if it can be reached directly"
+                );
+            }
+            Kind::ProxyFailed => {
+                return write!(
+                    f,
+                    "{proxy}, the proxy to {host}, has no connection to it ({detail}): check the endpoint, and the \
+                     proxy's own DNS and network"
+                );
+            }
+            Kind::Other => write!(f, "talking to {host} failed ({detail})")?,
+        }
+        match via {
+            Some(proxy) => write!(f, " (through the proxy {proxy})"),
+            None => Ok(()),
         }
     }
 }
 
 impl StdError for Error {}
+
+fn date(time: &UnixTime) -> String {
+    let latest = Duration::from_secs(253_402_300_799); // the end of the year 9999, which the format can still hold
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()).min(latest))
+}
 
 /// A look-up that failed, so that it can be found in the connector's error.
 #[derive(Debug)]

@@ -3,11 +3,17 @@
 
 pub mod backoff;
 pub mod client;
+pub mod clock;
+mod connect;
 pub mod error;
+mod issuer;
+pub mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod tls;
 
 pub use backoff::Backoff;
-pub use client::{Body, Client, Timeouts};
+pub use client::{Body, Client, Options, Timeouts};
+pub use clock::Clock;
 pub use error::{Error, Kind};
+pub use proxy::{NoProxy, Proxies, Proxy};

@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -63,7 +66,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(script: impl IntoIterator<Item = Reply>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Server::serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+    }
+
+    /// As [`Server::start`], on this listener.
+    pub(crate) fn serve(listener: TcpListener, script: impl IntoIterator<Item = Reply>) -> Server {
         let address = listener.local_addr().unwrap();
         let script = Arc::new(Mutex::new(script.into_iter().collect()));
         let requests = Arc::default();
@@ -86,6 +93,42 @@ impl Server {
     pub(crate) fn is_through(&self) -> bool {
         self.script.lock().unwrap().is_empty()
     }
+}
+
+/// A file of the test certificates.
+pub(crate) fn tls_file(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/tls")).join(name)
+}
+
+/// A TLS server with a certificate for `localhost`, that answers every connection with "hello"; its port.
+/// `server.pem` is signed by `ca.pem`, `expired.pem` and `not-yet.pem` are by `acme-ca.pem`.
+pub(crate) async fn tls_server(
+    certificate: &str,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> u16 {
+    let certificate = CertificateDer::from_pem_file(tls_file(certificate)).unwrap();
+    let key = PrivateKeyDer::from_pem_file(tls_file("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            if let Ok(mut tls) = acceptor.accept(tcp).await {
+                let _ = tls.read_u8().await; // an answer that comes before its request is a fault
+                tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+                tls.shutdown().await.unwrap();
+            }
+        }
+    });
+    port
 }
 
 async fn serve(

@@ -1,14 +1,23 @@
 //! Whom to trust: the system's CA certificates and those of one file. The crypto provider is named, never
-//! taken from a process-wide default.
+//! taken from a process-wide default. What is trusted is webpki's decision alone; [`Verifier`] adds the name of
+//! an issuer that it does not know to the fault.
 
-use std::io;
+use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, io};
 
-use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
+use rustls::client::WantsClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme, WantsVerifier,
+};
+
+use super::issuer::issuer;
 
 /// Sessions kept for resumption: a few endpoints, some connections each.
 const SESSIONS: usize = 16;
@@ -25,24 +34,97 @@ pub(super) fn config(ca_file: Option<&Path>) -> io::Result<(ClientConfig, Option
         Some(error) => error.to_string().into(),
         None => "none were found".into(),
     });
-    Ok((trusting(roots), no_trust))
+    if no_trust.is_some() {
+        return Ok((trusting_nobody(), no_trust));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(io::Error::other)?;
+    let config = finished(builder().dangerous().with_custom_certificate_verifier(Arc::new(Verifier(webpki))));
+    Ok((config, None))
 }
 
 /// For a client that never uses TLS.
 pub(super) fn trusting_nobody() -> ClientConfig {
-    trusting(RootCertStore::empty())
+    finished(builder().with_root_certificates(RootCertStore::empty()))
 }
 
-fn trusting(roots: RootCertStore) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
         .expect("ring has the default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+}
+
+fn finished(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
+    let mut config = builder.with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     config
 }
+
+/// webpki's verifier.
+#[derive(Debug)]
+struct Verifier(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verdict.map_err(|error| match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                let unknown = UnknownIssuer { name: issuer(end_entity) };
+                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(unknown))))
+            }
+            error => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// A certificate is signed by nobody that is trusted.
+#[derive(Debug)]
+pub(super) struct UnknownIssuer {
+    /// By whom it says that it is signed.
+    pub(super) name: Option<String>,
+}
+
+impl fmt::Display for UnknownIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "its issuer is {name}"),
+            None => f.write_str("its issuer has no name"),
+        }
+    }
+}
+
+impl StdError for UnknownIssuer {}
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
     let fault = |why: String| io::Error::other(format!("the CA file {}: {why}", path.display()));

@@ -6,7 +6,6 @@
 //! committed (cursors saved). What they cannot deliver by then waits in the spool for the next start.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -23,7 +22,7 @@ use super::storekeeper::{Job, StoreStatus, Storekeeper};
 use super::workers;
 use crate::aws::credentials::Provider;
 use crate::aws::s3::S3;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::deliver::{self, OutputStatus};
 use crate::discover::key::LogKey;
 use crate::discover::ledger::{Entry, Ledger};
@@ -247,6 +246,9 @@ impl Agent {
             if let Some(trouble) = status.trouble() {
                 line.push_str(&format!("; source {}: {}", status.name(), trouble.text));
             }
+            for warning in status.warnings() {
+                line.push_str(&format!("; source {}: {}", status.name(), warning.text));
+            }
         }
         line
     }
@@ -320,17 +322,19 @@ fn report(recovery: &Recovery) {
     }
 }
 
-/// A client for each set of trusted certificates: each reads the system's store.
+/// A client for each set of trusted certificates and proxies: each reads the system's store.
 fn buckets(config: &Config) -> Result<Arc<HashMap<Box<str>, S3>>, StartError> {
-    let mut clients: HashMap<Option<PathBuf>, net::Client> = HashMap::new();
+    let mut clients: Vec<(&Source, net::Client)> = Vec::new();
     let mut buckets = HashMap::new();
     for source in &config.sources {
-        let client = match clients.get(&source.ca_file) {
-            Some(client) => client.clone(),
+        let alike = |other: &Source| (&other.ca_file, &other.proxies) == (&source.ca_file, &source.proxies);
+        let client = match clients.iter().find(|(other, _)| alike(other)) {
+            Some((_, client)) => client.clone(),
             None => {
-                let client = net::Client::new(source.ca_file.as_deref())
+                let (ca_file, proxies) = (source.ca_file.as_deref(), source.proxies.clone());
+                let client = net::Client::new(net::Options { ca_file, proxies, ..Default::default() })
                     .map_err(|e| StartError::Config(format!("source {}: {e}", source.name)))?;
-                clients.insert(source.ca_file.clone(), client.clone());
+                clients.push((source, client.clone()));
                 client
             }
         };

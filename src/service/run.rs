@@ -27,7 +27,23 @@ const STATUS: Duration = Duration::from_secs(30);
 /// What a hanging blocking call may hold up the end of the process.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Causes of trouble that the configuration, rather than a permission, has to mend.
-const CONFIG_CAUSES: [&str; 4] = ["config", "no-bucket", "wrong-region", "not-s3"];
+const CONFIG_CAUSES: [&str; 15] = [
+    "config",
+    "bad-answer",
+    "no-bucket",
+    "wrong-region",
+    "not-s3",
+    "not-http",
+    "refused",
+    "cert-issuer",
+    "cert-name",
+    "cert-time",
+    "certificate",
+    "no-ca",
+    "proxy",
+    "proxy-auth",
+    "proxy-refused",
+];
 
 /// Runs the agent until it is told to stop, or, with `once`, until everything is collected and delivered.
 pub fn main(options: RunOptions) -> ExitCode {

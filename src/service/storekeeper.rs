@@ -20,6 +20,7 @@ use log::{error, info, warn};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::aws::{Class, Fault};
 use crate::config;
 use crate::decode::{Broken, Decoder, Failure, Sink, Summary};
 use crate::discover::ledger::{Entry, Ledger};
@@ -197,8 +198,8 @@ impl<D: Disk> Storekeeper<D> {
     fn take(&mut self, job: Job) {
         let Job { wanted, mut body, purpose, read } = job;
         let stored = match &purpose {
-            Purpose::Collect => self.collect(&wanted.object, &mut body),
-            Purpose::SetAside(unfit) => self.set_aside(&wanted.object, &mut body, unfit),
+            Purpose::Collect => self.collect(&wanted, &mut body),
+            Purpose::SetAside(unfit) => self.set_aside(&wanted, &mut body, unfit),
         };
         // Its buffers are free for the worker's next fetch before the worker hears that it may begin one.
         drop(body);
@@ -233,9 +234,14 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// Decodes and selects one body into the spool's open object, and ends it.
-    fn collect(&mut self, id: &ObjectId, body: &mut BodyReader) -> Result<(ObjectFate, Counts), Missed> {
+    fn collect(&mut self, wanted: &Wanted, body: &mut BodyReader) -> Result<(ObjectFate, Counts), Missed> {
+        let id = &wanted.object;
         self.with_room(|writer| writer.begin(id))?;
         match self.pour(id, body) {
+            Ok((_, summary)) if !summary.gzip && body.bytes_read() != wanted.size => {
+                self.writer.abort().map_err(Missed::Disk)?;
+                Err(another_body(wanted, body.bytes_read(), "it is no gzip"))
+            }
             Ok((counts, summary)) => {
                 self.end(id, ObjectFate::Collected, counts)?;
                 if summary.trailing > 0 {
@@ -274,10 +280,11 @@ impl<D: Disk> Storekeeper<D> {
     /// Puts a raw body into the quarantine; the object then counts as done.
     fn set_aside(
         &mut self,
-        id: &ObjectId,
+        wanted: &Wanted,
         body: &mut BodyReader,
         unfit: &Unfit,
     ) -> Result<(ObjectFate, Counts), Missed> {
+        let id = &wanted.object;
         let entry = quarantine::Entry {
             object: id,
             index: None,
@@ -288,6 +295,9 @@ impl<D: Disk> Storekeeper<D> {
         let mut raw = self.quarantine.writer(&entry).map_err(|fault| no_quarantine(&fault))?;
         while let Some(chunk) = next_chunk(body)? {
             raw.append(chunk).map_err(|fault| no_quarantine(&fault))?;
+        }
+        if body.bytes_read() != wanted.size {
+            return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
         raw.finish().map_err(|fault| no_quarantine(&fault))?;
         self.with_room(|writer| writer.begin(id))?;
@@ -530,6 +540,17 @@ fn missed(failure: Failure<Missed>) -> Missed {
         Failure::Object(why) => Missed::Unfit(Unfit { slug: why.slug(), why: why.to_string() }),
         Failure::Sink(missed) => missed,
     }
+}
+
+/// What came is not what was listed, nor an object that vouches for itself with a checksum: a gateway's page, or an
+/// object that is being replaced. The object itself may come on a later pass.
+fn another_body(wanted: &Wanted, len: u64, why: &str) -> Missed {
+    let text = format!(
+        "reading {:?} from bucket {}: {len} bytes came where {} are listed, and {why}: if this lasts, \
+         something between here and S3 changes answers",
+        wanted.object.key, wanted.object.bucket, wanted.size
+    );
+    Missed::Fetch(FetchFailed(Fault::new(Class::Retry, "bad-answer", text)))
 }
 
 fn no_quarantine(fault: &std::io::Error) -> Missed {

@@ -82,13 +82,14 @@ impl Server {
             flavor: Default::default(),
             request_payer: false,
             ca_file: None,
+            proxies: Default::default(),
             credentials: Credentials::IamUser {
                 access_key_id: self.access_key.clone().into(),
                 secret_access_key: Secret::new(secret_key.into()),
             },
             sts: http::Uri::from_static("https://sts.us-east-1.amazonaws.com"),
         };
-        let client = net::Client::new(None).unwrap();
+        let client = net::Client::new(Default::default()).unwrap();
         S3::new(&source, client.clone(), Provider::new(&source, client))
     }
 
@@ -128,7 +129,7 @@ impl Server {
         let headers = [("host", &*authority)].into_iter();
         let signable = SignableRequest::new("PUT", &uri, headers, SignableBody::Bytes(body)).unwrap();
         sign(signable, &params).unwrap().into_parts().0.apply_to_request_http1x(&mut request);
-        let answer = net::Client::new(None).unwrap().request(request).await.unwrap();
+        let answer = net::Client::new(Default::default()).unwrap().request(request).await.unwrap();
         let status = answer.status();
         let said = answer.into_body().read_at_most(4096).await.unwrap();
         if !status.is_success() && !path.is_empty() {
