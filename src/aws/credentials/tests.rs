@@ -91,11 +91,7 @@ async fn one_failure_is_one_try_for_all_who_wait() {
     for asked in asked {
         let fault = asked.await.unwrap();
         assert_eq!((fault.class, fault.cause), (Class::Retry, "server"));
-        assert!(
-            fault.text.starts_with("source prod: credentials: the instance metadata service at "),
-            "{}",
-            fault.text
-        );
+        assert!(fault.text.starts_with("credentials: the instance metadata service at "), "{}", fault.text);
     }
     assert_eq!(server.requests().len(), 1);
 }
@@ -238,7 +234,7 @@ async fn each_refusal_of_sts_says_what_to_do() {
         let assuming = Credentials::AssumeRole { base: Box::new(user), role: role(None) };
         let fault = provider(assuming, &server).keys().await.unwrap_err();
         assert_eq!((&fault.class, fault.cause), (&class, cause), "{fault}");
-        assert!(fault.text.starts_with("source prod: credentials: assuming role arn:aws:iam::"), "{fault}");
+        assert!(fault.text.starts_with("credentials: assuming role arn:aws:iam::"), "{fault}");
         assert!(fault.text.contains(words), "{fault}");
     }
 }
@@ -337,7 +333,7 @@ async fn a_default_that_finds_nothing_says_what_each_said() {
     let fault = of(environment.clone()).keys().await.unwrap_err();
     assert_eq!((&fault.class, fault.cause), (&Class::Config, "no-credentials"));
     let said = [
-        "source prod: credentials: none were found: ",
+        "credentials: none were found: ",
         "environment: $AWS_ACCESS_KEY_ID is not set; ",
         "profile: there is no profile default in ",
         "container: neither $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor ",
