@@ -10,7 +10,7 @@ use lexopt::prelude::*;
 
 use crate::config::{self, Config};
 use crate::doctor::policy::{self, Kind, KmsKey, Principal};
-use crate::doctor::regions;
+use crate::doctor::{self, regions};
 use crate::error::Exit;
 
 /// The configuration that is read unless `--config` names another.
@@ -23,6 +23,7 @@ Usage: trailspool COMMAND [OPTIONS]
 
 Commands:
   run        collect and forward until stopped
+  check      find what is wrong with the configuration, the network, AWS and the outputs, and say the fix
   policy     print the IAM, bucket and key policies that the sources need
   regions    print AWS's regions and their endpoints
 
@@ -30,6 +31,10 @@ Options of run:
   --config FILE       the configuration [/etc/trailspool/trailspool.toml]
   --once              one discovery pass, forward everything, then end
   --timeout SECONDS   with --once: end with code 75 when that takes longer
+
+Options of check:
+  --config FILE       the configuration [/etc/trailspool/trailspool.toml]
+  --json              findings as JSON
 
 Options of policy (the documents are JSON on standard output, what each is stands on standard error):
   --config FILE       the configuration [/etc/trailspool/trailspool.toml]
@@ -67,6 +72,7 @@ enum Command {
     Help,
     Version,
     Run { config: PathBuf, once: bool, timeout: Option<Duration> },
+    Check { config: PathBuf, json: bool },
     Policy(PolicyOptions),
     Regions { tsv: bool },
 }
@@ -81,7 +87,7 @@ struct PolicyOptions {
 }
 
 /// For faults of the command line.
-const COMMANDS: &str = "run, policy, regions";
+const COMMANDS: &str = "run, check, policy, regions";
 
 /// Does what the arguments (without the program's name) ask for. `run` is the service.
 pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOptions) -> ExitCode) -> ExitCode {
@@ -95,6 +101,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
                 Exit::Config.into()
             }
         },
+        Ok(Command::Check { config, json }) => doctor::main(&config, json),
         Ok(Command::Policy(options)) => policies(&options).into(),
         Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
@@ -114,6 +121,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
         Some(Short('V') | Long("version")) => Command::Version,
         Some(Value(word)) => match word.to_str() {
             Some("run") => return run(parser),
+            Some("check") => return check(parser),
             Some("policy") => return policy(parser),
             Some("regions") => return regions(parser),
             _ => return Err(format!("unknown command '{}'; commands: {COMMANDS}", word.to_string_lossy())),
@@ -139,6 +147,20 @@ fn run(mut parser: lexopt::Parser) -> Result<Command, String> {
         true => Err("--timeout goes with --once".to_owned()),
         false => Ok(Command::Run { config, once, timeout }),
     }
+}
+
+fn check(mut parser: lexopt::Parser) -> Result<Command, String> {
+    let mut config = PathBuf::from(CONFIG_PATH);
+    let mut json = false;
+    while let Some(arg) = parser.next().map_err(text)? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("config") => config = parser.value().map_err(text)?.into(),
+            Long("json") => json = true,
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(Command::Check { config, json })
 }
 
 fn policy(mut parser: lexopt::Parser) -> Result<Command, String> {
@@ -266,6 +288,9 @@ mod tests {
         assert_eq!(words("run"), run(CONFIG_PATH, false, None));
         assert_eq!(words("run --config a.toml"), run("a.toml", false, None));
         assert_eq!(words("run --once --timeout=90 --config=b"), run("b", true, Some(90)));
+        let check = |config: &str, json| Ok(Command::Check { config: config.into(), json });
+        assert_eq!(words("check"), check(CONFIG_PATH, false));
+        assert_eq!(words("check --json --config a.toml"), check("a.toml", true));
         assert_eq!(words("--help"), Ok(Command::Help));
         assert_eq!(words("run -h"), Ok(Command::Help));
         assert_eq!(words("-V"), Ok(Command::Version));
@@ -286,7 +311,9 @@ mod tests {
     fn a_wrong_command_line_says_what_is_wrong() {
         for (line, part) in [
             ("", "a command is missing"),
-            ("chekc", "unknown command 'chekc'; commands: run, policy, regions"),
+            ("check --once", "--once"),
+            ("check extra", "extra"),
+            ("chekc", "unknown command 'chekc'; commands: run, check, policy, regions"),
             ("regions x", "unexpected argument"),
             ("policy --only x", "no document 'x'; documents: iam, assume, trust"),
             ("policy --principal me", "'me' is not the ARN of who reads"),

@@ -26,6 +26,9 @@ pub struct Fault {
     pub cause: &'static str,
     /// For the operator: what, on what, why, what to do. One line, never a secret.
     pub text: String,
+    /// The words of the server or the network alone, which `text` quotes. May be empty. Bounded, without control
+    /// characters.
+    pub said: Box<str>,
     /// The server's own wish for the time of the next try.
     pub retry_after: Option<Duration>,
 }
@@ -65,7 +68,7 @@ impl Fault {
     }
 
     pub(crate) fn new(class: Class, cause: &'static str, text: String) -> Fault {
-        Fault { class, cause, text, retry_after: None }
+        Fault { class, cause, text, said: Box::default(), retry_after: None }
     }
 
     /// A request, or the body of its answer, that failed on its way.
@@ -84,7 +87,8 @@ impl Fault {
             // A clock that is set right some time after boot heals by itself, as the others may.
             _ => Class::Retry,
         };
-        Fault::new(class, error.kind().label(), format!("{on}: {error}"))
+        let fault = Fault::new(class, error.kind().label(), format!("{on}: {error}"));
+        Fault { said: clip(&error.to_string()), ..fault }
     }
 
     /// An answer that is not the one asked for. `body` is its beginning.
@@ -108,6 +112,7 @@ impl Fault {
         let (class, cause, why) = classify(on, status, document, header("x-amz-bucket-region"), date);
         let said = document.said(status);
         let mut fault = Fault::new(class, cause, format!("{on}: {why} ({said})"));
+        fault.said = said.into();
         fault.retry_after = header("retry-after").and_then(|value| net::backoff::retry_after(value, date));
         fault
     }
@@ -116,7 +121,11 @@ impl Fault {
     pub(super) fn bad_answer(on: &On<'_>, why: &str) -> Fault {
         let advice =
             "if this lasts, something between here and S3 changes answers, or the endpoint is not S3";
-        Fault::new(Class::Retry, "bad-answer", format!("{on}: {}: {advice}", clip(why)))
+        let why = clip(why);
+        Fault {
+            said: why.clone(),
+            ..Fault::new(Class::Retry, "bad-answer", format!("{on}: {why}: {advice}"))
+        }
     }
 }
 

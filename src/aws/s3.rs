@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::control::{USER_AGENT, now};
 use super::credentials::{Keys, Provider};
 use super::fault::{Class, Fault, On, Operation, Warning, not_s3};
 use super::listing::{self, PageError};
-use super::partition::{self, Flavor};
+use super::partition;
 use super::sigv4::{Scope, encode_path, encode_query};
 use crate::net::clock::seconds_from;
 use crate::{config, limits, net};
@@ -35,7 +35,7 @@ struct Bucket {
     /// As configured.
     region: Box<str>,
     endpoint: config::Endpoint,
-    flavor: Flavor,
+    flavor: partition::Flavor,
     target: Mutex<Arc<Target>>,
     provider: Provider,
     request_payer: bool,
@@ -56,6 +56,15 @@ struct Target {
     endpoint: Box<str>,
     /// Scheme and authority, and with path style the bucket: what a key is put behind, with a `/`.
     base: Box<str>,
+}
+
+/// A request without a body.
+struct Ask<'a> {
+    method: Method,
+    operation: Operation<'a>,
+    /// Behind the bucket's URL, with a query if it has one.
+    path: &'a str,
+    headers: &'a HeaderMap,
 }
 
 /// What to list.
@@ -146,8 +155,9 @@ impl S3 {
         let operation = Operation::List { prefix: request.prefix };
         loop {
             let asked = !self.0.plain_listings.load(Ordering::Relaxed);
-            let (target, answer) =
-                self.0.ask(operation, &list_query(request, asked), &HeaderMap::new()).await?;
+            let path = list_query(request, asked);
+            let ask = Ask { method: Method::GET, operation, path: &path, headers: &HeaderMap::new() };
+            let (target, answer) = self.0.ask(&ask).await?;
             let on = self.0.on(&target, operation);
             let (head, body) = answer.into_parts();
             if head.status != StatusCode::OK {
@@ -183,7 +193,9 @@ impl S3 {
             headers.insert(header::RANGE, format!("bytes={offset}-").parse().map_err(unfit)?);
             headers.insert(header::IF_MATCH, etag.parse().map_err(unfit)?);
         }
-        let (target, answer) = self.0.ask(operation, &format!("/{}", encode_path(key)), &headers).await?;
+        let path = format!("/{}", encode_path(key));
+        let ask = Ask { method: Method::GET, operation, path: &path, headers: &headers };
+        let (target, answer) = self.0.ask(&ask).await?;
         let on = self.0.on(&target, operation);
         let (head, body) = answer.into_parts();
         match (head.status, resume) {
@@ -202,6 +214,38 @@ impl S3 {
             (StatusCode::OK, Some(_)) => Err(cannot_resume(&on)),
             _ => Err(error_answer(&on, &head, body).await),
         }
+    }
+
+    /// Asks for an object's head. A HEAD's answer has no body: a refusal is its status alone.
+    ///
+    /// # Errors
+    /// As [`S3::get`].
+    pub async fn head(&self, key: &str) -> Result<HeaderMap, Fault> {
+        let operation = Operation::Get { key };
+        let path = format!("/{}", encode_path(key));
+        let ask = Ask { method: Method::HEAD, operation, path: &path, headers: &HeaderMap::new() };
+        let (target, answer) = self.0.ask(&ask).await?;
+        let on = self.0.on(&target, operation);
+        let (head, body) = answer.into_parts();
+        match head.status {
+            StatusCode::OK => Ok(head.headers),
+            _ => Err(error_answer(&on, &head, body).await),
+        }
+    }
+
+    /// Scheme and authority of the requests, and with path style the bucket: `https://acme.s3.us-west-2.amazonaws.com`.
+    pub fn base_url(&self) -> Box<str> {
+        self.0.target().base.clone()
+    }
+
+    /// Host and port of the requests, without the bucket.
+    pub fn endpoint(&self) -> Box<str> {
+        self.0.target().endpoint.clone()
+    }
+
+    /// The region that requests are signed for: the source's, unless the bucket turned out to be in another.
+    pub fn region(&self) -> Box<str> {
+        self.0.target().region.clone()
     }
 
     /// For a fault in the body that [`S3::get`] began to read.
@@ -250,12 +294,8 @@ impl Target {
         } else {
             format!("{scheme}://{bucket}.{endpoint}")
         };
-        Target {
-            region: region.into(),
-            scope: Scope::new("s3", region),
-            endpoint: endpoint.into(),
-            base: base.into(),
-        }
+        let scope = Scope::new("s3", region);
+        Target { region: region.into(), scope, endpoint: endpoint.into(), base: base.into() }
     }
 }
 
@@ -284,21 +324,17 @@ impl Bucket {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(target);
     }
 
-    /// Sends a GET for what stands behind the bucket's URL. It is sent once more with the server's date if our clock
-    /// turns out wrong, once more to the bucket's own region if that turns out to be another, and once more with newer
-    /// keys if these have expired.
-    async fn ask(
-        &self,
-        operation: Operation<'_>,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Result<(Arc<Target>, Response<net::Body>), Fault> {
+    /// Sends a request for what stands behind the bucket's URL. It is sent once more with the server's date if our
+    /// clock turns out wrong, once more to the bucket's own region if that turns out to be another, and once more with
+    /// newer keys if these have expired.
+    async fn ask(&self, ask: &Ask<'_>) -> Result<(Arc<Target>, Response<net::Body>), Fault> {
         let mut target = self.target();
+        let mut ahead = self.clock_ahead.load(Ordering::Relaxed);
         let mut keys = self.provider.keys().await?;
         let (mut corrected, mut followed, mut renewed) = (false, false, false);
         loop {
-            let on = self.on(&target, operation);
-            let answer = self.send(&on, &target, path, headers, &keys).await?;
+            let on = self.on(&target, ask.operation);
+            let answer = self.send(&target, ask, &keys, ahead).await?;
             if !matches!(answer.status().as_u16(), 301 | 307 | 308 | 400 | 403) {
                 if followed {
                     self.settle(&target);
@@ -313,7 +349,8 @@ impl Bucket {
             match &fault.class {
                 Class::ClockSkew(theirs) if !corrected => {
                     corrected = true;
-                    self.clock_ahead.store(seconds_from(now(), *theirs), Ordering::Relaxed);
+                    ahead = seconds_from(now(), *theirs);
+                    self.clock_ahead.store(ahead, Ordering::Relaxed);
                 }
                 Class::WrongRegion(right) if !followed => {
                     followed = true;
@@ -335,12 +372,13 @@ impl Bucket {
 
     async fn send(
         &self,
-        on: &On<'_>,
         target: &Target,
-        path: &str,
-        headers: &HeaderMap,
+        ask: &Ask<'_>,
         keys: &Keys,
+        ahead: i64,
     ) -> Result<Response<net::Body>, Fault> {
+        let Ask { method, operation, path, headers } = ask;
+        let on = &self.on(target, *operation);
         let unsendable = |why: &dyn std::fmt::Display| {
             let advice = "check `bucket`, `endpoint`, `region` and the credentials";
             Fault::new(Class::Config, "config", format!("{on}: the request cannot be made ({why}): {advice}"))
@@ -348,9 +386,10 @@ impl Bucket {
         let mut request = Request::get(format!("{}{path}", target.base))
             .body(Full::<Bytes>::default())
             .map_err(|error| unsendable(&error))?;
+        request.method_mut().clone_from(method);
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = authority.parse().map_err(|error| unsendable(&error))?;
-        request.headers_mut().extend(headers.clone());
+        request.headers_mut().extend((*headers).clone());
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
         if self.request_payer {
@@ -358,7 +397,7 @@ impl Bucket {
                 .headers_mut()
                 .insert("x-amz-request-payer", header::HeaderValue::from_static("requester"));
         }
-        let at = shift(now(), self.clock_ahead.load(Ordering::Relaxed));
+        let at = shift(now(), ahead);
         target.scope.sign(&mut request, b"", keys, at).map_err(|error| unsendable(&error))?;
         self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
     }
@@ -497,10 +536,6 @@ pub(crate) mod tests {
         Endpoint { tls, host: host.into(), port, path_style }
     }
 
-    fn client() -> Client {
-        Client::new(Options { timeouts: TIMEOUTS, ..Default::default() }).unwrap()
-    }
-
     /// The bucket `acme` at a scripted server.
     pub(crate) fn at(address: SocketAddr) -> S3 {
         let endpoint = endpoint(false, "127.0.0.1", Some(address.port()), true);
@@ -508,7 +543,11 @@ pub(crate) mod tests {
     }
 
     fn of(source: &Source) -> S3 {
-        let client = client();
+        through(source, Proxies::default())
+    }
+
+    fn through(source: &Source, proxies: Proxies) -> S3 {
+        let client = Client::new(Options { timeouts: TIMEOUTS, proxies, ..Default::default() }).unwrap();
         S3::new(source, client.clone(), Provider::new(source, client))
     }
 
@@ -646,9 +685,7 @@ pub(crate) mod tests {
     fn at_aws(proxy: SocketAddr) -> S3 {
         let endpoint = endpoint(false, "s3.us-east-1.amazonaws.com", None, false);
         let proxy = Proxy::new(format!("http://{proxy}").parse().unwrap(), None).unwrap();
-        let options = Options { timeouts: TIMEOUTS, proxies: Proxies::all(proxy), ..Default::default() };
-        let (source, client) = (source(endpoint, "acme"), Client::new(options).unwrap());
-        S3::new(&source, client.clone(), Provider::new(&source, client))
+        through(&source(endpoint, "acme"), Proxies::all(proxy))
     }
 
     /// Graylog2/graylog-plugin-aws#3, durch/rust-s3#18: a 301 was not understood.

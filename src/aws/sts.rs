@@ -142,7 +142,9 @@ impl On<'_> {
     fn refused(&self, answer: &Answer) -> Fault {
         let document = ErrorDocument::parse(&answer.body);
         let (class, cause, why) = self.classify(answer.status.as_u16(), &document, answer.date);
-        let mut fault = Fault::new(class, cause, format!("{self}: {why} ({})", document.said(answer.status)));
+        let said = document.said(answer.status);
+        let mut fault = Fault::new(class, cause, format!("{self}: {why} ({said})"));
+        fault.said = said.into();
         let retry_after = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         fault.retry_after = retry_after.and_then(|value| net::backoff::retry_after(value, Some(answer.date)));
         fault

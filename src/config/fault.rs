@@ -131,16 +131,27 @@ impl<'a> Report<'a> {
             .starts_with('[')
     }
 
-    /// The warnings, or the faults in the order of their lines.
-    pub(super) fn finish(self, path: &Path) -> Result<Vec<String>, Faults> {
+    /// Faults so far.
+    pub(super) fn count(&self) -> usize {
+        self.faults.borrow().len() + self.more.get()
+    }
+
+    /// Whether the grammar is sound. What stands in a broken line is in no table.
+    pub(super) fn is_grammatical(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// The warnings, and the faults in the order of their lines.
+    pub(super) fn finish(self, path: &Path) -> (Vec<String>, Option<Faults>) {
+        let warnings = self.warnings.into_inner();
         let mut faults = self.faults.into_inner();
         if faults.is_empty() {
-            return Ok(self.warnings.into_inner());
+            return (warnings, None);
         }
         faults.sort_by_key(|fault| (fault.line, fault.column));
         let more = self.more.get() + faults.len().saturating_sub(limits::CONFIG_FAULTS);
         faults.truncate(limits::CONFIG_FAULTS);
-        Err(Faults { path: path.to_owned(), faults, more })
+        (warnings, Some(Faults { path: path.to_owned(), faults, more }))
     }
 
     fn push(&self, at: usize, place: String, text: String) {

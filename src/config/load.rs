@@ -13,7 +13,7 @@ use super::output::{Taken, output};
 use super::source::source;
 use super::table::{Read, Table, choice, integer, string};
 use super::units::{bytes_text, size_within};
-use super::{Agent, Config, Spool};
+use super::{Agent, Config, Examined, Spool};
 use crate::limits;
 
 /// Environment variables, by name.
@@ -29,6 +29,19 @@ const MIB: u64 = 1024 * 1024;
 /// # Errors
 /// Every fault that the file has, each with its line; a file that cannot be read is one fault.
 pub fn load(path: &Path) -> Result<Config, Faults> {
+    whole(examine(path), path)
+}
+
+/// Reads the configuration at `path` as [`load`] does, and gives what can be used of it beside its faults.
+pub fn examine(path: &Path) -> Examined {
+    match text_of(path) {
+        #[allow(clippy::disallowed_methods)] // The configuration is where the environment is read.
+        Ok(text) => examine_text(&text, path, &|name| std::env::var(name).ok()),
+        Err(faults) => Examined::nothing(faults),
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, Faults> {
     let bytes = files::bounded(path, limits::CONFIG_BYTES).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => "; write one there, or name another with --config FILE",
@@ -40,8 +53,7 @@ pub fn load(path: &Path) -> Result<Config, Faults> {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         Faults::whole(path, format!("is not UTF-8 text: see line {line}"))
     })?;
-    #[allow(clippy::disallowed_methods)] // The configuration is where the environment is read.
-    parse(text, path, &|name| std::env::var(name).ok())
+    Ok(text.to_owned())
 }
 
 /// Reads the text of a configuration. `path` only names it in faults; `env` answers for the environment.
@@ -50,8 +62,13 @@ pub fn load(path: &Path) -> Result<Config, Faults> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+    whole(examine_text(text, path, env), path)
+}
+
+fn examine_text(text: &str, path: &Path, env: Env<'_>) -> Examined {
     if text.len() as u64 > limits::CONFIG_BYTES {
-        return Err(Faults::whole(path, format!("is longer than {}", bytes_text(limits::CONFIG_BYTES))));
+        let text = format!("is longer than {}", bytes_text(limits::CONFIG_BYTES));
+        return Examined::nothing(Faults::whole(path, text));
     }
     let mut report = Report::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -75,17 +92,66 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
             },
         );
     }
-    let config = if readable { config(Table::root(&report, document.get_ref()), env) } else { None };
-    let warnings = report.finish(path)?;
-    // Whatever is left out is left out with a fault.
-    let config = config
-        .ok_or_else(|| Faults::whole(path, "could not be read, by an error of this program".to_owned()))?;
-    Ok(Config { warnings, ..config })
+    let parts = readable.then(|| parts(Table::root(&report, document.get_ref()), env));
+    let parts = parts.filter(|_| report.is_grammatical());
+    let (warnings, faults) = report.finish(path);
+    Examined { warnings, faults, ..parts.unwrap_or_else(Examined::empty) }
 }
 
-fn config(mut root: Table<'_>, env: Env<'_>) -> Option<Config> {
-    let agent = agent(root.table("agent", "[agent]".to_owned(), ""), env);
-    let spool = spool(root.table("spool", "[spool]".to_owned(), ""));
+/// The whole configuration, or its faults.
+fn whole(examined: Examined, path: &Path) -> Result<Config, Faults> {
+    let Examined { agent, spool, sources, outputs, warnings, faults } = examined;
+    let together = || {
+        let sources = sources.into_iter().map(Result::ok).collect::<Option<_>>()?;
+        let outputs = outputs.into_iter().map(Result::ok).collect::<Option<_>>()?;
+        Some(Config { agent: agent?, spool: spool?, sources, outputs, warnings })
+    };
+    match faults {
+        Some(faults) => Err(faults),
+        // Whatever is left out is left out with a fault.
+        None => together()
+            .ok_or_else(|| Faults::whole(path, "could not be read, by an error of this program".to_owned())),
+    }
+}
+
+impl Examined {
+    fn empty() -> Examined {
+        Examined {
+            agent: None,
+            spool: None,
+            sources: Vec::new(),
+            outputs: Vec::new(),
+            warnings: Vec::new(),
+            faults: None,
+        }
+    }
+
+    fn nothing(faults: Faults) -> Examined {
+        Examined { faults: Some(faults), ..Examined::empty() }
+    }
+}
+
+/// What `read` makes of a table, unless it notes faults: defaults stand then for what was meant.
+fn sound<T>(report: &Report<'_>, read: impl FnOnce() -> Option<T>) -> Option<T> {
+    let before = report.count();
+    read().filter(|_| report.count() == before)
+}
+
+/// As [`sound`], for one table of a list.
+fn sound_or_name<'a, T>(
+    table: Table<'a>,
+    kind: &str,
+    number: usize,
+    read: impl FnOnce(Table<'a>) -> Option<T>,
+) -> Result<T, Box<str>> {
+    let name = table.name_as_written().map_or_else(|| format!("{kind} {}", number + 1), str::to_owned);
+    sound(table.report(), || read(table)).ok_or(name.into())
+}
+
+fn parts(mut root: Table<'_>, env: Env<'_>) -> Examined {
+    let report = root.report();
+    let agent = sound(report, || agent(root.table("agent", "[agent]".to_owned(), ""), env));
+    let spool = sound(report, || Some(spool(root.table("spool", "[spool]".to_owned(), ""))));
     if !root.has("source") {
         root.missing("source", "at least one [[source]] with its name, bucket and region");
     }
@@ -94,14 +160,18 @@ fn config(mut root: Table<'_>, env: Env<'_>) -> Option<Config> {
     }
     let tables = root.tables("source", "source", "");
     let mut names = BTreeSet::new();
-    let sources: Vec<_> = tables.into_iter().map(|table| source(table, &mut names, env)).collect();
+    let sources = tables.into_iter().enumerate();
+    let sources = sources
+        .map(|(n, table)| sound_or_name(table, "source", n, |table| source(table, &mut names, env)))
+        .collect();
     let tables = root.tables("output", "output", "");
     let mut taken = Taken::default();
-    let outputs: Vec<_> = tables.into_iter().map(|table| output(table, &mut taken, env)).collect();
+    let outputs = tables.into_iter().enumerate();
+    let outputs = outputs
+        .map(|(n, table)| sound_or_name(table, "output", n, |table| output(table, &mut taken, env)))
+        .collect();
     root.finish();
-    let sources = sources.into_iter().collect::<Option<_>>()?;
-    let outputs = outputs.into_iter().collect::<Option<_>>()?;
-    Some(Config { agent: agent?, spool, sources, outputs, warnings: Vec::new() })
+    Examined { agent, spool, sources, outputs, ..Examined::empty() }
 }
 
 fn agent(mut table: Table<'_>, env: Env<'_>) -> Option<Agent> {

@@ -21,7 +21,7 @@ mod units;
 
 pub use fault::{Fault, Faults};
 pub(crate) use files::{bounded, readable_by_others};
-pub use load::{load, parse};
+pub use load::{examine, load, parse};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -48,6 +48,24 @@ pub struct Config {
     pub outputs: Vec<Output>,
     /// What was accepted but deserves a word in the log, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// As much of a configuration as can be used, whatever faults it has. A part of which one value is at fault
+/// cannot: what would stand in its place was never meant.
+#[derive(Debug)]
+pub struct Examined {
+    /// `[agent]`
+    pub agent: Option<Agent>,
+    /// `[spool]`
+    pub spool: Option<Spool>,
+    /// Each `[[source]]`, or how it is called.
+    pub sources: Vec<Result<Source, Box<str>>>,
+    /// Each `[[output]]`, or how it is called.
+    pub outputs: Vec<Result<Output, Box<str>>>,
+    /// As in [`Config`].
+    pub warnings: Vec<String>,
+    /// All faults; without any every part can be used.
+    pub faults: Option<Faults>,
 }
 
 /// `[agent]`

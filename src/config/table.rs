@@ -44,6 +44,14 @@ impl<'a> Table<'a> {
         self.place = place;
     }
 
+    /// The name that the table gives itself, good or bad.
+    pub(super) fn name_as_written(&self) -> Option<&'a str> {
+        match self.entries?.get("name")?.get_ref() {
+            DeValue::String(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The value of a key as it stands, which makes it a known key.
     pub(super) fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.push(key);

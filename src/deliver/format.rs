@@ -81,7 +81,8 @@ fn escaped_len(text: &str) -> usize {
         .sum()
 }
 
-fn append_escaped(text: &str, out: &mut Vec<u8>) {
+/// Adds a text as it stands between the quotes of a JSON string.
+pub(crate) fn append_escaped(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|&byte| must_escape(byte)) {

@@ -212,7 +212,7 @@ fn bearer(token: &Secret) -> Result<HeaderValue, String> {
 }
 
 /// Scheme, host and port: what of a URL can be shown.
-fn origin(url: &Uri) -> String {
+pub(crate) fn origin(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or("http");
     let host = url.host().unwrap_or_default();
     match url.port_u16() {

@@ -76,6 +76,7 @@ impl Listing {
             class: Class::Config,
             cause: "bad-answer",
             text: format!("the listing of \"{}\" cannot be followed: the server {what}", self.prefix),
+            said: Box::default(),
             retry_after: None,
         }
     }

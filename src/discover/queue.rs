@@ -429,6 +429,7 @@ mod tests {
             class: Class::Denied,
             cause: "kms",
             text: "no kms:Decrypt".to_owned(),
+            said: Box::default(),
             retry_after: None,
         };
         tickets.pop().unwrap().fail(&fault); // day 1

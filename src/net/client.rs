@@ -11,12 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep, timeout};
+use tower_service::Service as _;
 
 use super::clock::Clock;
 use super::connect::{self, Answered, Connector};
@@ -66,6 +67,7 @@ pub struct Options<'a> {
 #[derive(Debug, Clone)]
 pub struct Client {
     pool: Pool<Connector, Full<Bytes>>,
+    connector: Connector,
     proxies: Arc<Proxies>,
     clock: Arc<Clock>,
     timeouts: Timeouts,
@@ -103,8 +105,16 @@ impl Client {
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(limits::HTTP_READ_BYTES)
-            .build(connector);
-        Client { pool, proxies, clock, timeouts }
+            .build(connector.clone());
+        Client { pool, connector, proxies, clock, timeouts }
+    }
+
+    /// Connects as a request to this URI would, through its proxy and with TLS, and sends it nothing.
+    ///
+    /// # Errors
+    /// The [`Kind`]s of a connection that cannot be made.
+    pub async fn connect(&self, to: Uri) -> Result<(), Error> {
+        self.connector.clone().call(to).await.map(drop).map_err(|error| self.blame(error))
     }
 
     /// This machine's clock, held against the dates of all answers.
@@ -155,7 +165,10 @@ impl Client {
     }
 
     fn sort(&self, host: &str, error: &hyper_util::client::legacy::Error) -> Error {
-        let error = Error::sort(host, error);
+        self.blame(Error::sort(host, error))
+    }
+
+    fn blame(&self, error: Error) -> Error {
         match (error.kind(), self.clock.fault(now())) {
             (Kind::Expired | Kind::NotYetValid, Some(fault)) => error.blame(fault),
             _ => error,

@@ -58,13 +58,14 @@ fn in_words(ahead: i64) -> String {
     format!("this machine's clock is {by} {direction} the server's")
 }
 
-/// Whole seconds of one time less those of another: a signature's time has no fractions.
+/// Whole seconds from one time to another, negative when that is earlier. Dates on the wire have no fractions, so
+/// those of this machine's clock do not count either.
 pub(crate) fn seconds_from(from: SystemTime, to: SystemTime) -> i64 {
-    let seconds = |time: SystemTime| {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    let whole = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(error) => -i64::try_from(error.duration().as_secs()).unwrap_or(i64::MAX),
     };
-    seconds(to) - seconds(from)
+    whole(to).saturating_sub(whole(from))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ type Tcp = HttpConnector<Resolver>;
 type Future<T> = Pin<Box<dyn std::future::Future<Output = Result<T, Error>> + Send>>;
 
 /// Everything of a connection with one time-out around it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<Dial>,
     proxies: Arc<Proxies>,

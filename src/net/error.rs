@@ -167,6 +167,11 @@ impl Error {
     pub fn kind(&self) -> Kind {
         self.kind
     }
+
+    /// The words of the system or the server, without what is the same for all errors of the kind.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
 }
 
 impl Kind {

@@ -7,12 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme, WantsVerifier,
 };
 
 use super::issuer::issuer;
@@ -32,24 +34,29 @@ pub(super) fn config(ca_file: Option<&Path>) -> io::Result<(ClientConfig, Option
         Some(error) => error.to_string().into(),
         None => "none were found".into(),
     });
-    Ok((trusting(roots), no_trust))
+    if no_trust.is_some() {
+        return Ok((trusting_nobody(), no_trust));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(io::Error::other)?;
+    let config = finished(builder().dangerous().with_custom_certificate_verifier(Arc::new(Verifier(webpki))));
+    Ok((config, None))
 }
 
 /// For a client that never uses TLS.
 pub(super) fn trusting_nobody() -> ClientConfig {
-    trusting(RootCertStore::empty())
+    finished(builder().with_root_certificates(RootCertStore::empty()))
 }
 
-fn trusting(roots: RootCertStore) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        .expect("ring has the default versions");
-    let roots = Arc::new(roots);
-    let builder = match WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider).build() {
-        Ok(webpki) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier(webpki))),
-        Err(_) => builder.with_root_certificates(roots), // there are none: this trusts nobody
-    };
+        .expect("ring has the default versions")
+}
+
+fn finished(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
     let mut config = builder.with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     config

@@ -120,6 +120,13 @@ path_style = {path_style}
         ));
     }
 
+    /// Puts `new` into the configuration in place of `old`, which must be there.
+    pub fn edit_config(&self, old: &str, new: &str) {
+        let text = fs::read_to_string(self.path("trailspool.toml")).expect("a configuration");
+        assert!(text.contains(old), "{old} is not in:\n{text}");
+        self.write_config(&text.replace(old, new));
+    }
+
     /// Writes any text as the configuration.
     pub fn write_config(&self, text: &str) {
         fs::write(self.path("trailspool.toml"), text).expect("the configuration's file");
@@ -127,12 +134,21 @@ path_style = {path_style}
 
     /// Starts `run` with further arguments.
     pub fn start(&self, arguments: &[&str]) -> Run {
+        self.start_command("run", arguments)
+    }
+
+    /// Runs `check` with further arguments to its end.
+    pub fn check(&self, arguments: &[&str]) -> Finished {
+        self.start_command("check", arguments).wait(Duration::from_secs(60))
+    }
+
+    fn start_command(&self, command: &str, arguments: &[&str]) -> Run {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let (out, err) = (self.path(&format!("{number}.out")), self.path(&format!("{number}.err")));
         let program = program();
         let child = Command::new(&program[0])
             .args(&program[1..])
-            .args(["run", "--config"])
+            .args([command, "--config"])
             .arg(self.path("trailspool.toml"))
             .args(arguments)
             .env_remove("STATE_DIRECTORY")

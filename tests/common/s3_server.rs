@@ -23,6 +23,8 @@ use super::s3_listing::{Query, etag, page, xml_escape};
 pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 /// The secret that belongs to it.
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+/// Who that is, by STS at the same address.
+pub const CALLER: &str = "arn:aws:iam::111122223333:user/trail-reader";
 /// The region of the bucket.
 pub const REGION: &str = "us-east-1";
 
@@ -72,6 +74,21 @@ pub enum Denied {
     Nothing,
     List,
     Get,
+    /// GETs, by the key's KMS: S3 says no more than `AccessDenied`, but a HEAD shows how the object is encrypted.
+    Kms,
+}
+
+/// The KMS key of [`Denied::Kms`].
+pub const KMS_KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
+/// How S3 answers requests that are signed for another region than the bucket's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// 400 `AuthorizationHeaderMalformed`, as the bucket's own endpoint does.
+    #[default]
+    Malformed,
+    /// 301 `PermanentRedirect`, as other regions' endpoints do.
+    Redirect,
 }
 
 /// What happened so far.
@@ -112,6 +129,9 @@ struct State {
     gone: BTreeSet<String>,
     faults: Faults,
     denied: Denied,
+    region: String,
+    elsewhere: Elsewhere,
+    tells_region: bool,
     rng: Rng,
     stats: Stats,
 }
@@ -127,6 +147,9 @@ impl S3Server {
             rng: Rng::with_seed(faults.seed),
             faults,
             denied: Denied::Nothing,
+            region: REGION.into(),
+            elsewhere: Elsewhere::default(),
+            tells_region: true,
             stats: Stats::default(),
         };
         let shared = Arc::new(Mutex::new(state));
@@ -174,6 +197,22 @@ impl S3Server {
         self.lock().denied = denied;
     }
 
+    /// Has the bucket in another region.
+    pub fn set_region(&self, region: &str, elsewhere: Elsewhere) {
+        let mut state = self.lock();
+        (state.region, state.elsewhere) = (region.to_owned(), elsewhere);
+    }
+
+    /// No longer names the bucket's region to strangers, as S3-compatible servers do not.
+    pub fn hide_region(&self) {
+        self.lock().tells_region = false;
+    }
+
+    /// Removes all objects.
+    pub fn clear(&self) {
+        self.lock().objects.clear();
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> Stats {
         self.lock().stats.clone()
@@ -204,8 +243,27 @@ impl State {
         let Some(path) = percent_decode_str(path).decode_utf8().ok().map(|p| p[1..].to_owned()) else {
             return self.refuse(StatusCode::BAD_REQUEST, "InvalidURI", "Couldn't parse the specified URI.");
         };
-        if let Err((status, code, text)) = signed(request.headers()) {
-            return self.refuse(status, code, &text);
+        if request.method() == Method::HEAD && !request.headers().contains_key("authorization") {
+            return self.stranger();
+        }
+        if request.method() == Method::POST && path.is_empty() {
+            return self.caller_identity(request.headers());
+        }
+        match signed(request.headers(), "s3", &self.region) {
+            Ok(()) => {}
+            Err(Unsigned::Elsewhere(_)) if self.elsewhere == Elsewhere::Redirect => return self.redirect(),
+            Err(Unsigned::Elsewhere(text)) => {
+                let region = self.region.clone();
+                self.stats.refused.push(text.clone());
+                return error_with(
+                    StatusCode::BAD_REQUEST,
+                    "AuthorizationHeaderMalformed",
+                    &text,
+                    "Region",
+                    &region,
+                );
+            }
+            Err(Unsigned::Refused(status, code, text)) => return self.refuse(status, code, &text),
         }
         let host = request.headers().get("host").and_then(|h| h.to_str().ok()).unwrap_or("");
         let (bucket, key) = match (path.split_once('/'), path.as_str()) {
@@ -222,18 +280,22 @@ impl State {
         match (request.method(), key.as_str()) {
             (&Method::GET, "") => self.list(query),
             (&Method::HEAD, "") => {
-                let answer = Response::builder().header("x-amz-bucket-region", REGION);
+                let answer = Response::builder().header("x-amz-bucket-region", &self.region);
                 Reply::Answer(answer.body(Script::whole("")).expect("a valid answer"))
             }
             (&Method::GET, key) => self.get(key, request.headers()),
+            (&Method::HEAD, _) if self.denied == Denied::Get => bare(StatusCode::FORBIDDEN),
             (&Method::HEAD, key) => match self.objects.get(key) {
-                Some(body) => Reply::Answer(
-                    Response::builder()
-                        .header("etag", etag(body))
-                        .header("content-length", body.len())
-                        .body(Script::steps([]))
-                        .expect("a valid answer"),
-                ),
+                Some(body) => {
+                    let mut answer =
+                        Response::builder().header("etag", etag(body)).header("content-length", body.len());
+                    if self.denied == Denied::Kms {
+                        answer = answer
+                            .header("x-amz-server-side-encryption", "aws:kms")
+                            .header("x-amz-server-side-encryption-aws-kms-key-id", KMS_KEY);
+                    }
+                    Reply::Answer(answer.body(Script::steps([])).expect("a valid answer"))
+                }
                 None => error(StatusCode::NOT_FOUND, "NoSuchKey", ""),
             },
             (method, _) => {
@@ -243,6 +305,37 @@ impl State {
         }
     }
 
+    /// A HEAD without a signature: forbidden, but S3 names the bucket's region. Source: "HeadBucket".
+    fn stranger(&self) -> Reply {
+        let mut reply = bare(match self.elsewhere {
+            Elsewhere::Redirect => StatusCode::MOVED_PERMANENTLY,
+            Elsewhere::Malformed => StatusCode::FORBIDDEN,
+        });
+        if let (Reply::Answer(answer), true) = (&mut reply, self.tells_region) {
+            let region = HeaderValue::from_str(&self.region).expect("a region");
+            answer.headers_mut().insert("x-amz-bucket-region", region);
+        }
+        reply
+    }
+
+    /// STS, whose region is always the same here. Source: AWS STS API Reference, "GetCallerIdentity".
+    fn caller_identity(&self, headers: &HeaderMap) -> Reply {
+        if signed(headers, "sts", REGION).is_err() {
+            return error(StatusCode::FORBIDDEN, "InvalidClientTokenId", "The security token is invalid");
+        }
+        let xml = format!(
+            "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>{CALLER}</Arn><UserId>AIDA</UserId><Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+        );
+        Reply::Answer(Response::builder().body(Script::whole(xml)).expect("a valid answer"))
+    }
+
+    fn redirect(&self) -> Reply {
+        let text = "The bucket you are attempting to access must be addressed using the specified endpoint. Please \
+                    send all future requests to this endpoint.";
+        let endpoint = format!("{}.s3.{}.amazonaws.com", self.bucket, self.region);
+        error_with(StatusCode::MOVED_PERMANENTLY, "PermanentRedirect", text, "Endpoint", &endpoint)
+    }
+
     fn refuse(&mut self, status: StatusCode, code: &str, text: &str) -> Reply {
         self.stats.refused.push(format!("{code}: {text}"));
         error(status, code, text)
@@ -250,7 +343,7 @@ impl State {
 
     fn get(&mut self, key: &str, headers: &HeaderMap) -> Reply {
         *self.stats.gets.entry(key.to_owned()).or_default() += 1;
-        if self.denied == Denied::Get {
+        if matches!(self.denied, Denied::Get | Denied::Kms) {
             return error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied");
         }
         if let Some(reply) = self.fault_instead_of_answer() {
@@ -386,45 +479,55 @@ impl State {
     }
 }
 
+/// What is wrong with a signature.
+enum Unsigned {
+    /// It is for another region.
+    Elsewhere(String),
+    Refused(StatusCode, &'static str, String),
+}
+
 /// Whether the request is signed for this bucket's owner and region, in the form of Signature Version 4.
-fn signed(headers: &HeaderMap) -> Result<(), (StatusCode, &'static str, String)> {
+fn signed(headers: &HeaderMap, service: &str, right: &str) -> Result<(), Unsigned> {
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
     let Some(authorization) = text("authorization") else {
-        return Err((StatusCode::FORBIDDEN, "AccessDenied", "the request is not signed".into()));
+        let text = "the request is not signed".into();
+        return Err(Unsigned::Refused(StatusCode::FORBIDDEN, "AccessDenied", text));
     };
     let scope = authorization
         .strip_prefix("AWS4-HMAC-SHA256 ")
         .and_then(|rest| rest.split(',').find_map(|part| part.trim().strip_prefix("Credential=")))
         .map(|credential| credential.split('/').collect::<Vec<_>>());
-    let Some([key, date, region, "s3", "aws4_request"]) = scope.as_deref() else {
+    let Some([key, date, region, _, "aws4_request"]) = scope.as_deref().filter(|scope| scope[3] == service)
+    else {
         let text = format!("not a Signature Version 4: {authorization}");
-        return Err((StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", text));
+        return Err(Unsigned::Refused(StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", text));
     };
     if *key != ACCESS_KEY {
         let text = "The AWS Access Key Id you provided does not exist in our records.";
-        return Err((StatusCode::FORBIDDEN, "InvalidAccessKeyId", text.into()));
+        return Err(Unsigned::Refused(StatusCode::FORBIDDEN, "InvalidAccessKeyId", text.into()));
     }
-    if *region != REGION {
+    if *region != right {
         let text = format!(
-            "The authorization header is malformed; the region '{region}' is wrong; expecting '{REGION}'"
+            "The authorization header is malformed; the region '{region}' is wrong; expecting '{right}'"
         );
-        return Err((StatusCode::BAD_REQUEST, "AuthorizationHeaderMalformed", text));
+        return Err(Unsigned::Elsewhere(text));
     }
     let dated = text("x-amz-date").is_some_and(|at| at.starts_with(date));
-    if !dated || text("x-amz-content-sha256").is_none() {
+    if !dated || (service == "s3" && text("x-amz-content-sha256").is_none()) {
         let text = "x-amz-date of the signature's day and x-amz-content-sha256 must be there";
-        return Err((StatusCode::FORBIDDEN, "AccessDenied", text.into()));
+        return Err(Unsigned::Refused(StatusCode::FORBIDDEN, "AccessDenied", text.into()));
     }
     Ok(())
 }
 
 fn error(status: StatusCode, code: &str, text: &str) -> Reply {
-    let region = match code {
-        "AuthorizationHeaderMalformed" => format!("<Region>{REGION}</Region>"),
-        _ => String::new(),
-    };
+    error_with(status, code, text, "Resource", "/")
+}
+
+/// An error document with one more element.
+fn error_with(status: StatusCode, code: &str, text: &str, element: &str, value: &str) -> Reply {
     let xml = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{}</Message>{region}<RequestId>4442587FB7D0A2F9</RequestId><HostId>aGFsbG8gd2VsdA==</HostId></Error>",
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{}</Message><{element}>{value}</{element}><RequestId>4442587FB7D0A2F9</RequestId><HostId>aGFsbG8gd2VsdA==</HostId></Error>",
         xml_escape(text)
     );
     let answer = Response::builder()
@@ -432,6 +535,12 @@ fn error(status: StatusCode, code: &str, text: &str) -> Reply {
         .header("content-type", "application/xml")
         .header("x-amz-request-id", "4442587FB7D0A2F9");
     Reply::Answer(answer.body(Script::whole(xml)).expect("a valid answer"))
+}
+
+/// An answer to HEAD that says no.
+fn bare(status: StatusCode) -> Reply {
+    let answer = Response::builder().status(status).header("x-amz-request-id", "4442587FB7D0A2F9");
+    Reply::Answer(answer.body(Script::whole("")).expect("a valid answer"))
 }
 
 /// `bytes=A-B`, `bytes=A-`, `bytes=-N` as a half-open range; `None` when nothing of it is there.

@@ -229,7 +229,8 @@ impl Shared {
                 if let (None, Some(left)) =
                     (&state.fault, state.refresh.left(now).filter(|left| !left.is_zero()))
                 {
-                    warn!("{fault}; the present ones hold for {} more minutes", left.as_secs() / 60);
+                    let (source, minutes) = (&self.origin.source, left.as_secs() / 60);
+                    warn!("source {source}: {fault}; the present ones hold for {minutes} more minutes");
                 }
                 state.refresh.failed(now, random, fault.retry_after);
                 state.fault = Some(fault.clone());

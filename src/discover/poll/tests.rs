@@ -78,7 +78,7 @@ impl World {
 }
 
 fn fault(class: Class, cause: &'static str) -> Fault {
-    Fault { class, cause, text: format!("{cause} in a test"), retry_after: None }
+    Fault { class, cause, text: format!("{cause} in a test"), said: Box::default(), retry_after: None }
 }
 
 impl Lister for World {
