@@ -107,6 +107,7 @@ fn a_hundred_kills_lose_nothing_and_invent_nothing() {
     assert!(books.outputs.iter().all(|o| o.delivered == truth.kept && o.waiting == 0), "{books:#?}");
 
     let written = lines(&std::fs::read(&archive).expect("the archive").into());
+    println!("{} lines in the archive", written.len());
     let mut archived: HashMap<Bytes, u64> = HashMap::new();
     written.into_iter().for_each(|line| *archived.entry(line).or_default() += 1);
     for (name, arrived) in [("siem", &received.acknowledged), ("archive", &archived)] {
