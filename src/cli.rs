@@ -24,7 +24,7 @@ Usage: trailspool COMMAND [OPTIONS]
 Commands:
   run        collect and forward until stopped
   check      find what is wrong with the configuration, the network, AWS and the outputs, and say the fix
-  policy     print the IAM, bucket and key policies that the sources need
+  policy     print the IAM, bucket, key and queue policies that the sources need
   regions    print AWS's regions and their endpoints
 
 Options of run:
@@ -230,11 +230,8 @@ fn policies(options: &PolicyOptions) -> Exit {
     };
     let mut printed = 0;
     for source in &config.sources {
-        let setup = policy::Setup {
-            principal: options.principal.as_ref(),
-            kms_key: options.kms_key.as_ref(),
-            ..policy::Setup::default()
-        };
+        let setup =
+            policy::Setup { principal: options.principal.as_ref(), kms_key: options.kms_key.as_ref() };
         let found = match policy::policies(source, &setup) {
             Ok(found) => found,
             Err(text) => {

@@ -235,7 +235,21 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
         8,
         "region = \"us-west-2\"\nqueue_url = \"https://q\"",
         9,
-        "[source.prod] queue_url: not supported in this version",
+        "[source.prod] queue_url: is not the URL of a queue: write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+    ),
+    (8, "region = \"us-west-2\"\nqueue_url = true", 9, "[source.prod] queue_url: must be a string in quotes"),
+    (8, "region = \"us-west-2\"\nqueue_url = \"trail\"", 9, "[source.prod] queue_url: is not a URL"),
+    (
+        8,
+        "region = \"us-west-2\"\nqueue_url = \"https://sqs.us-west-2.amazonaws.com/1111/q\"",
+        9,
+        "[source.prod] queue_url: is not the URL of a queue",
+    ),
+    (
+        8,
+        "region = \"us-west-2\"\nqueue_url = \"arn:aws:sqs:us-west-2:111122223333:q\"",
+        9,
+        "queue_url: is the queue's ARN: write its URL, \"https://sqs.us-west-2.amazonaws.com/111122223333/q\"",
     ),
     (8, "region = \"us-west-2\"\nproxy = \"socks5://p:1080\"", 9, "[source.prod] proxy: names a SOCKS proxy"),
     (8, "region = \"us-west-2\"\nproxy = true", 9, "[source.prod] proxy: must be a string in quotes"),
@@ -544,6 +558,13 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(
         (prod.region.as_ref(), prod.refresh, prod.start),
         ("us-west-2", Duration::from_secs(300), Start::Ago(Duration::from_secs(86_400)))
+    );
+    let queue = prod.queue_url.as_ref().expect("a queue");
+    assert_eq!(queue.arn(), "arn:aws:sqs:us-west-2:111122223333:trail");
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(
+        warning.starts_with("[source.prod] queue_url: this version polls and receives nothing"),
+        "{warning}"
     );
     assert_eq!(prod.accounts, ["111122223333"].map(Box::<str>::from));
     assert_eq!(prod.regions, ["us-west-2", "eu-west-1"].map(Box::<str>::from));

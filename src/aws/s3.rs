@@ -510,6 +510,7 @@ pub(crate) mod tests {
             bucket: bucket.into(),
             prefix: "".into(),
             region: "us-east-1".into(),
+            queue_url: None,
             refresh: Duration::from_secs(60),
             start: Start::All,
             accounts: vec![],

@@ -1,8 +1,8 @@
 //! The configuration, parsed once into its final types. All faults of a file are reported together, each
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
 //!
-//! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy` and
-//! `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials` and `output` put
+//! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy`, `queue`
+//! and `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials` and `output` put
 //! them together.
 
 mod bucket;
@@ -15,6 +15,7 @@ mod load;
 mod output;
 mod pattern;
 mod proxy;
+mod queue;
 mod source;
 mod table;
 mod units;
@@ -22,6 +23,7 @@ mod units;
 pub use fault::{Fault, Faults};
 pub(crate) use files::{bounded, readable_by_others};
 pub use load::{examine, load, parse};
+pub use queue::Queue;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -105,6 +107,8 @@ pub struct Source {
     pub prefix: Box<str>,
     /// Region of the bucket, e.g. `us-west-2`.
     pub region: Box<str>,
+    /// The queue that is told of new objects. This version polls and receives nothing from it.
+    pub queue_url: Option<Queue>,
     /// Time between two polls.
     pub refresh: Duration,
     /// How far back the first run goes.

@@ -13,6 +13,7 @@ use super::files::ca_file;
 use super::load::Env;
 use super::pattern::regex;
 use super::proxy::proxies;
+use super::queue::queue_url;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::units::{name, start};
 use super::{Action, Attribution, Endpoint, Rule, Source, Start};
@@ -26,7 +27,6 @@ const OWN: &str = "[[source]]";
 pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: Env<'_>) -> Option<Source> {
     let name = unique_name(&mut table, "source", names);
     table.get("method", method);
-    table.later("queue_url");
 
     let bucket = table.required("bucket", "bucket = \"NAME\"", |value| bucket_and_folder(string(value)?));
     let key_prefix = table.or("key_prefix", "", |value| key_prefix(string(value)?));
@@ -34,6 +34,16 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         joined(folder, key_prefix).map_err(|text| table.fault("key_prefix", text)).ok()
     });
     let place = place(&mut table, bucket.map(|(name, _)| name));
+
+    let region = place.as_ref().map_or("", |place| &*place.region);
+    let queue = table.get("queue_url", |value| queue_url(string(value)?, region)).flatten();
+    if queue.is_some() {
+        table.report().warn(format!(
+            "{} queue_url: this version polls and receives nothing from the queue; `trailspool check` and `trailspool \
+             policy` look at it",
+            table.place()
+        ));
+    }
 
     let minutes = table.or("refresh_minutes", 5, |value| integer(value, 1, 1440));
     let day = Start::Ago(Duration::from_secs(86_400));
@@ -100,6 +110,7 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         bucket: bucket?.0.into(),
         prefix: prefix?,
         region,
+        queue_url: queue,
         refresh: Duration::from_secs(60 * minutes),
         start,
         accounts,

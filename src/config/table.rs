@@ -118,15 +118,6 @@ impl<'a> Table<'a> {
         entries
     }
 
-    /// A key of the contract whose function this version does not have: only its "off" may be written.
-    pub(super) fn later(&mut self, key: &'static str) {
-        self.get(key, |value| match value {
-            DeValue::Boolean(false) => Ok(()),
-            DeValue::String(text) if text.is_empty() => Ok(()),
-            _ => Err("not supported in this version: remove it".to_owned()),
-        });
-    }
-
     /// A table inside this one; when the file does not have it, one without entries.
     pub(super) fn table(&mut self, key: &'static str, place: String, own: &'static str) -> Table<'a> {
         let mut entries = None;

@@ -11,6 +11,7 @@ pub(crate) fn source(name: &str) -> Source {
         bucket: "bucket".into(),
         prefix: "".into(),
         region: "us-east-1".into(),
+        queue_url: None,
         refresh: Duration::from_secs(300),
         start: Start::All,
         accounts: Vec::new(),

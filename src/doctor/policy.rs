@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::json::Json;
 use crate::aws::partition::Partition;
-use crate::config::{Credentials, Role, Source};
+use crate::config::{Credentials, Queue, Role, Source};
 
 /// What is known besides the source itself, whose credentials say whether a role is assumed.
 #[derive(Debug, Default, Clone, Copy)]
@@ -22,8 +22,6 @@ pub struct Setup<'a> {
     pub principal: Option<&'a Principal>,
     /// The KMS key that encrypts the objects.
     pub kms_key: Option<&'a KmsKey>,
-    /// The URL of the queue that is told of new objects.
-    pub queue_url: Option<&'a str>,
 }
 
 /// The policies of one source.
@@ -143,8 +141,7 @@ impl KmsKey {
 /// The documents that a source needs, as far as `setup` is known.
 ///
 /// # Errors
-/// A sentence, when something in `setup` cannot go with the source: it belongs to another partition, or the
-/// queue's URL is none.
+/// A sentence, when something in `setup` or the queue cannot go with the source: it belongs to another partition.
 pub fn policies(source: &Source, setup: &Setup<'_>) -> Result<Policies, String> {
     let own = Partition::of(&source.region);
     let role = match &source.credentials {
@@ -155,6 +152,7 @@ pub fn policies(source: &Source, setup: &Setup<'_>) -> Result<Policies, String> 
         ("the principal", setup.principal.map(|principal| partition(&principal.0))),
         ("the KMS key", setup.kms_key.map(|key| partition(&key.0))),
         ("the role", role.map(|role| partition(&role.arn))),
+        ("the queue", source.queue_url.as_ref().map(|queue| Partition::of(&queue.region).arn())),
     ];
     for (what, other) in arns {
         if let Some(other) = other.filter(|other| *other != own.arn()) {
@@ -165,17 +163,8 @@ pub fn policies(source: &Source, setup: &Setup<'_>) -> Result<Policies, String> 
             ));
         }
     }
-    let queue = match setup.queue_url {
-        Some(url) => Some(queue_arn(url, source).ok_or_else(|| {
-            format!(
-                "source {}: queue_url does not end with /ACCOUNT/NAME, as the URL of a queue does",
-                source.name
-            )
-        })?),
-        None => None,
-    };
-    let writer =
-        Writer { source, setup, role, partition: own, queue: queue.as_deref(), found: Policies::new() };
+    let queue = source.queue_url.as_ref();
+    let writer = Writer { source, setup, role, partition: own, queue, found: Policies::new() };
     Ok(writer.all())
 }
 
@@ -190,7 +179,7 @@ struct Writer<'a> {
     setup: &'a Setup<'a>,
     role: Option<&'a Role>,
     partition: Partition,
-    queue: Option<&'a str>,
+    queue: Option<&'a Queue>,
     found: Policies,
 }
 
@@ -221,7 +210,7 @@ impl Writer<'_> {
             statements.push(allow("DecryptTrailLogs", None, &["kms:Decrypt"], (*key.0).into()));
         }
         if let Some(queue) = self.queue {
-            statements.push(self.receive(None, queue));
+            statements.push(receive(None, &queue.arn()));
         }
         let whom = match self.role {
             Some(role) => format!("the role {}", role.arn),
@@ -291,24 +280,25 @@ impl Writer<'_> {
         }
     }
 
-    fn queue(&mut self, queue: &str) {
+    fn queue(&mut self, queue: &Queue) {
+        let queue = queue.arn();
         let bucket = self.bucket_arn();
         let mut statements = vec![Json::Object(vec![
             ("Sid", "BucketNotifications".into()),
             ("Effect", "Allow".into()),
             ("Principal", one("Service", "s3.amazonaws.com")),
             ("Action", "sqs:SendMessage".into()),
-            ("Resource", queue.into()),
+            ("Resource", queue.as_str().into()),
             ("Condition", one("ArnEquals", one("aws:SourceArn", bucket))),
         ])];
         if let Some(reader) = self.reader() {
-            statements.push(self.receive(Some(&reader), queue));
+            statements.push(receive(Some(&reader), &queue));
         }
         self.document(Kind::Queue, format!("policy of the queue {queue}"), policy(statements));
     }
 
     /// Filters are exact and URL-encoded, unlike the patterns of policies.
-    fn notification(&mut self, queue: &str) {
+    fn notification(&mut self, queue: &Queue) {
         const PREFIX: &AsciiSet =
             &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/').remove(b' ');
         let prefix = format!("{}AWSLogs/", self.source.prefix);
@@ -318,7 +308,7 @@ impl Writer<'_> {
         let rules = Json::List(vec![rule("prefix", &prefix), rule("suffix", ".json.gz")]);
         let configuration = Json::Object(vec![
             ("Id", format!("trailspool-{}", self.source.name).into()),
-            ("QueueArn", queue.into()),
+            ("QueueArn", queue.arn().into()),
             ("Events", Json::List(vec!["s3:ObjectCreated:*".into()])),
             ("Filter", one("Key", one("FilterRules", rules))),
         ]);
@@ -328,6 +318,15 @@ impl Writer<'_> {
         );
         let whole = Json::Object(vec![("QueueConfigurations", Json::List(vec![configuration]))]);
         self.document(Kind::Notification, heading, whole);
+        if queue.is_fifo() {
+            self.note("S3 tells no FIFO queue of objects: make a standard one");
+        }
+        if queue.region != self.source.region {
+            self.note(
+                "S3 tells only queues in the bucket's own region: to this one the bucket's notifications must go by an \
+                 SNS topic or EventBridge, which its policy must allow instead",
+            );
+        }
     }
 
     fn list(&self, principal: Option<&str>) -> Json {
@@ -343,16 +342,6 @@ impl Writer<'_> {
     fn get(&self, principal: Option<&str>) -> Json {
         let objects = format!("{}/{}AWSLogs/*", self.bucket_arn(), literal(&self.source.prefix));
         allow("ReadTrailLogs", principal, &["s3:GetObject"], objects.into())
-    }
-
-    fn receive(&self, principal: Option<&str>, queue: &str) -> Json {
-        let actions = [
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:ChangeMessageVisibility",
-            "sqs:GetQueueAttributes",
-        ];
-        allow("ReceiveNotifications", principal, &actions, queue.into())
     }
 
     fn bucket_arn(&self) -> String {
@@ -372,6 +361,12 @@ impl Writer<'_> {
 fn policy(statements: Vec<Json>) -> Json {
     // Without this version `${*}` would stand for itself.
     Json::Object(vec![("Version", "2012-10-17".into()), ("Statement", Json::List(statements))])
+}
+
+fn receive(principal: Option<&str>, queue: &str) -> Json {
+    let actions =
+        ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"];
+    allow("ReceiveNotifications", principal, &actions, queue.into())
 }
 
 fn allow(sid: &str, principal: Option<&str>, actions: &[&str], resource: Json) -> Json {
@@ -401,25 +396,6 @@ fn literal(text: &str) -> String {
         }
         out
     })
-}
-
-/// `https://sqs.us-west-2.amazonaws.com/111122223333/NAME`; the region also stands in `us-west-2.queue.amazonaws.com`,
-/// and is the source's where the host does not say it (a VPC endpoint).
-fn queue_arn(url: &str, source: &Source) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    let (host, path) = rest.split_once('/')?;
-    let (account, name) = path.split_once('/')?;
-    let good = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
-    if !is_account(account) || name.is_empty() || !name.bytes().all(good) {
-        return None;
-    }
-    let labels: Vec<&str> = host.split('.').collect();
-    let region = match labels[..] {
-        ["sqs" | "sqs-fips", region, _, ..] if region.contains('-') => region,
-        [region, "queue", _, ..] => region,
-        _ => &source.region,
-    };
-    Some(format!("arn:{}:sqs:{region}:{account}:{name}", Partition::of(region).arn()))
 }
 
 /// The fields of `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`. `None`: it has not the shape, or holds what a policy

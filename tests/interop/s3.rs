@@ -69,6 +69,7 @@ impl Server {
             bucket: self.bucket.clone().into(),
             prefix: "".into(),
             region: "us-east-1".into(),
+            queue_url: None,
             refresh: Duration::from_secs(60),
             start: Start::All,
             accounts: vec![],

@@ -24,6 +24,11 @@ fn with_role(source: Source, arn: &str) -> Source {
     Source { credentials: Credentials::AssumeRole { base: Box::new(source.credentials), role }, ..source }
 }
 
+fn with_queue(source: Source, url: &str) -> Source {
+    let queue = Queue::parse(url, &source.region).unwrap();
+    Source { queue_url: Some(queue), ..source }
+}
+
 fn parsed(policies: &Policies, kind: Kind) -> Value {
     let mut of_kind = policies.documents.iter().filter(|document| document.kind == kind);
     let found = of_kind.next().unwrap_or_else(|| panic!("no {kind:?}"));
@@ -62,8 +67,8 @@ fn every_arn_is_of_the_sources_partition() {
         let key = KmsKey::parse(&KEY.replace("arn:aws:", &format!("arn:{partition}:"))).unwrap();
         let role = format!("arn:{partition}:iam::444455556666:role/logs");
         let url = format!("https://sqs.{region}.{suffix}/111122223333/trail-queue");
-        let setup = Setup { principal: Some(&principal), kms_key: Some(&key), queue_url: Some(&url) };
-        let policies = policies(&with_role(source(region, ""), &role), &setup).unwrap();
+        let setup = Setup { principal: Some(&principal), kms_key: Some(&key) };
+        let policies = policies(&with_queue(with_role(source(region, ""), &role), &url), &setup).unwrap();
         assert_eq!(
             kinds(&policies),
             [Kind::Iam, Kind::Assume, Kind::Trust, Kind::Bucket, Kind::Key, Kind::Queue, Kind::Notification]
@@ -103,8 +108,9 @@ fn what_belongs_to_another_partition_is_refused() {
 #[test]
 fn a_prefix_with_wildcards_quotes_and_variables_names_itself_alone() {
     let principal = Principal::parse(USER).unwrap();
-    let setup = Setup { principal: Some(&principal), queue_url: Some(QUEUE), ..Setup::default() };
-    let policies = policies(&source("us-west-2", "a*b?${aws:username}\"\\ü日/"), &setup).unwrap();
+    let setup = Setup { principal: Some(&principal), ..Setup::default() };
+    let source = with_queue(source("us-west-2", "a*b?${aws:username}\"\\ü日/"), QUEUE);
+    let policies = policies(&source, &setup).unwrap();
     let written = "a${*}b${?}${$}{aws:username}\"\\ü日/AWSLogs/*";
     for kind in [Kind::Iam, Kind::Bucket] {
         let statements = &parsed(&policies, kind)["Statement"];
@@ -136,7 +142,7 @@ fn a_role_has_the_permissions_and_trusts_the_base_credentials() {
 #[test]
 fn a_kms_key_is_allowed_when_asked_for() {
     let (principal, key) = (Principal::parse(USER).unwrap(), KmsKey::parse(KEY).unwrap());
-    let setup = Setup { principal: Some(&principal), kms_key: Some(&key), ..Setup::default() };
+    let setup = Setup { principal: Some(&principal), kms_key: Some(&key) };
     let found = policies(&source("us-west-2", ""), &setup).unwrap();
     let decrypt = &parsed(&found, Kind::Iam)["Statement"][2];
     assert_eq!((&decrypt["Action"], &decrypt["Resource"]), (&json!("kms:Decrypt"), &json!(KEY)));
@@ -150,8 +156,8 @@ fn a_kms_key_is_allowed_when_asked_for() {
 #[test]
 fn a_queue_hears_from_this_bucket_alone_and_the_reader_may_empty_it() {
     let principal = Principal::parse(USER).unwrap();
-    let setup = Setup { principal: Some(&principal), queue_url: Some(QUEUE), ..Setup::default() };
-    let found = policies(&source("us-west-2", "a b+ü/"), &setup).unwrap();
+    let setup = Setup { principal: Some(&principal), ..Setup::default() };
+    let found = policies(&with_queue(source("us-west-2", "a b+ü/"), QUEUE), &setup).unwrap();
     let arn = "arn:aws:sqs:us-west-2:111122223333:trail-queue";
     let statements = &parsed(&found, Kind::Queue)["Statement"];
     assert_eq!(statements[0]["Principal"]["Service"], "s3.amazonaws.com");
@@ -177,37 +183,16 @@ fn a_queue_hears_from_this_bucket_alone_and_the_reader_may_empty_it() {
 }
 
 #[test]
-fn a_queues_arn_comes_from_its_url() {
-    let source = source("us-gov-west-1", "");
-    for (url, arn) in [
-        (
-            "https://sqs.us-gov-east-1.amazonaws.com/111122223333/q",
-            "arn:aws-us-gov:sqs:us-gov-east-1:111122223333:q",
-        ),
-        (
-            "https://us-west-2.queue.amazonaws.com/111122223333/q.fifo",
-            "arn:aws:sqs:us-west-2:111122223333:q.fifo",
-        ),
-        (
-            "https://sqs.cn-north-1.amazonaws.com.cn/111122223333/q",
-            "arn:aws-cn:sqs:cn-north-1:111122223333:q",
-        ),
-        ("https://vpce-1.sqs.example.com/111122223333/q", "arn:aws-us-gov:sqs:us-gov-west-1:111122223333:q"),
-        ("http://127.0.0.1:9324/111122223333/q", "arn:aws-us-gov:sqs:us-gov-west-1:111122223333:q"),
-    ] {
-        assert_eq!(queue_arn(url, &source).as_deref(), Some(arn), "{url}");
-    }
-    for wrong in [
-        "",
-        "https://sqs.us-west-2.amazonaws.com",
-        "https://h/q",
-        "https://h/111122223333/",
-        "https://h/111122223333/a*",
-    ] {
-        assert_eq!(queue_arn(wrong, &source), None, "{wrong}");
-        let setup = Setup { queue_url: Some(wrong), ..Setup::default() };
-        assert!(policies(&source, &setup).unwrap_err().contains("/ACCOUNT/NAME"));
-    }
+fn a_queue_that_s3_cannot_tell_is_noted() {
+    let note = |url: &str, part: &str| {
+        let policies = policies(&with_queue(source("us-west-2", ""), url), &Setup::default()).unwrap();
+        policies.notes.iter().any(|note| note.contains(part))
+    };
+    assert!(note("https://sqs.us-west-2.amazonaws.com/111122223333/q.fifo", "FIFO"));
+    assert!(note("https://sqs.eu-west-1.amazonaws.com/111122223333/q", "SNS"));
+    assert!(!note(QUEUE, "FIFO") && !note(QUEUE, "SNS"));
+    let foreign = with_queue(source("cn-north-1", ""), QUEUE);
+    assert!(policies(&foreign, &Setup::default()).unwrap_err().contains("but the queue is in aws:"));
 }
 
 #[test]
