@@ -891,6 +891,14 @@ fn policies_are_printed_as_json_with_their_headings_apart() {
     assert_eq!((code, documents.len()), (Some(64), 0));
     assert!(notes.contains("--principal ARN"), "{notes}");
 
+    let queue = "queue_url = \"https://sqs.us-west-2.amazonaws.com/111122223333/trail\"\nbucket = \"acme-cloudtrail\"";
+    let text = GOOD.replace("@DIR@", lab.dir()).replace("bucket = \"acme-cloudtrail\"", queue);
+    lab.file("queue.toml", &text, 0o644);
+    let with_queue = lab.0.path().join("queue.toml");
+    let done = trailspool(&["policy", "--config", with_queue.to_str().unwrap(), "--only", "queue"]);
+    let policy_of_queue: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(policy_of_queue["Statement"][0]["Resource"], "arn:aws:sqs:us-west-2:111122223333:trail");
+
     let role = "arn:aws:iam::444455556666:role/logs";
     let text = GOOD.replace("@DIR@", lab.dir()).replace(
         "method = \"iam-user\"",

@@ -39,8 +39,8 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let queue = table.get("queue_url", |value| queue_url(string(value)?, region)).flatten();
     if queue.is_some() {
         table.report().warn(format!(
-            "{} queue_url: this version polls and receives nothing from the queue; `trailspool check` and `trailspool \
-             policy` look at it",
+            "{} queue_url: this version polls and receives nothing from the queue; `trailspool policy` prints what it \
+             needs",
             table.place()
         ));
     }
