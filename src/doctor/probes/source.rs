@@ -20,7 +20,7 @@ use crate::decode::{Broken, Decoder, Failure, Sink};
 use crate::discover::key::{self, LogKey};
 use crate::net::{self, Client, Options};
 
-/// In the order of the report. A queue's attributes and permission belong behind `decode` once sources can have one.
+/// In the order of the report. A queue's attributes and permission belong behind `decode`.
 const PROBES: [&str; 13] = [
     "dns",
     "tcp",
