@@ -87,7 +87,8 @@ impl Place {
 struct Strict(Arc<Mutex<Vec<usize>>>);
 
 impl Sender for Strict {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        let lines = lines.bytes();
         sleep(Duration::from_millis(200)).await;
         let text = std::str::from_utf8(&lines).unwrap();
         if text.contains("bad") {
