@@ -9,7 +9,6 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::Bytes;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::lines::Lines;
@@ -115,6 +114,7 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::io::Read as _;
 
     fn pipe() -> (Stream, io::PipeReader) {
