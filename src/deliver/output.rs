@@ -23,6 +23,7 @@ use super::status::{OutputStatus, Reporter};
 use crate::config::{Format, Output};
 use crate::limits;
 use crate::net::Backoff;
+use crate::select::Attributors;
 
 /// How often a moving cursor is made durable.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -36,6 +37,7 @@ const HOLD: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs
 /// Delivers until `stop` turns true or its sender is gone. `committed` wakes when there may be new records.
 pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
     config: &Output,
+    attributors: Arc<Attributors>,
     sender: S,
     backlog: B,
     committed: watch::Receiver<P>,
@@ -47,6 +49,7 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         batch: Batch::new(config.batch_bytes, config.batch_records),
         lines: Vec::new(),
         format: config.format,
+        attributors,
         batch_bytes: config.batch_bytes,
         next: Next::Here,
     };
@@ -78,6 +81,7 @@ struct Work<B: Backlog> {
     /// The lines of the batch.
     lines: Vec<u8>,
     format: Format,
+    attributors: Arc<Attributors>,
     batch_bytes: usize,
     /// Where the next batch begins.
     next: Next<B::Cursor>,
@@ -351,7 +355,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 impl<B: Backlog> Work<B> {
     /// Reads the next batch. What was read before a failure is a batch too; the failure shows again after it.
     fn fill(&mut self) -> Result<(), String> {
-        let Work { backlog, batch, lines, format, batch_bytes, next } = self;
+        let Work { backlog, batch, lines, format, attributors, batch_bytes, next } = self;
         batch.clear();
         lines.clear();
         match *next {
@@ -363,11 +367,14 @@ impl<B: Backlog> Work<B> {
         *next = Next::Here;
         lines.reserve_exact(*batch_bytes);
         let read = backlog.read(&mut |object, index, record, after| {
-            let bytes = format::encoded_len(*format, object, index, record);
+            let attribution = format::wants_attribution(*format)
+                .then(|| attributors.attribute(&object.source, record))
+                .flatten();
+            let bytes = format::encoded_len(*format, object, index, attribution.as_ref(), record);
             if !batch.has_room(bytes) {
                 return ControlFlow::Break(());
             }
-            format::append(*format, object, index, record, lines);
+            format::append(*format, object, index, attribution.as_ref(), record, lines);
             batch.push(bytes, after);
             ControlFlow::Continue(())
         });
@@ -392,7 +399,10 @@ impl<B: Backlog> Work<B> {
             return read.map(|()| Quarantined::Changed).map_err(text);
         };
         let mut again = Vec::new();
-        format::append(self.format, &object, index, &bytes, &mut again);
+        let attribution = format::wants_attribution(self.format)
+            .then(|| self.attributors.attribute(&object.source, &bytes))
+            .flatten();
+        format::append(self.format, &object, index, attribution.as_ref(), &bytes, &mut again);
         if again != line {
             self.next = Next::Unsettled;
             return Ok(Quarantined::Changed);

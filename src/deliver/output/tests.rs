@@ -183,7 +183,8 @@ where
     let memory = Memory { store: store.clone(), at };
     let (config, sender) = (config.clone(), Scripted { store: store.clone(), answer });
     let face = status.clone();
-    let task = tokio::spawn(async move { run(&config, sender, memory, new, stopping, face).await });
+    let task =
+        tokio::spawn(async move { run(&config, Arc::default(), sender, memory, new, stopping, face).await });
     Running { store: store.clone(), status, committed, stop, task }
 }
 
@@ -434,6 +435,7 @@ fn the_buffer_of_a_batch_is_used_again_unless_a_huge_record_made_it_grow() {
         batch: Batch::new(100, 10),
         lines: Vec::new(),
         format: Format::Raw,
+        attributors: Arc::default(),
         batch_bytes: 100,
         next: Next::Here,
     };
