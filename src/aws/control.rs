@@ -2,7 +2,7 @@
 //! library itself buffered is out of reach.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
@@ -80,6 +80,13 @@ pub(super) async fn ask(client: &net::Client, mut request: Request<Full<Bytes>>)
 )]
 pub(super) fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// Another moment, so many seconds later; the same where there is no such moment.
+pub(super) fn shift(time: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    shifted.unwrap_or(time)
 }
 
 /// Remote text for a line of the log: clipped, and without control characters.

@@ -13,10 +13,9 @@ use http_body_util::Full;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::control::{Answer, NoAnswer, ask, now};
+use super::control::{Answer, NoAnswer, ask, now, shift};
 use super::credentials::{Issued, Keys, document};
 use super::fault::{Class, ErrorDocument, Fault};
-use super::s3::shift;
 use super::sigv4::{Scope, encode_query};
 use super::xml::{Elements, Seen, Tag};
 use crate::net::clock::seconds_from;
