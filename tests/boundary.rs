@@ -34,6 +34,7 @@ const CORES: &[&str] = &[
     "src/net/issuer.rs",
     "src/net/proxy.rs",
     "src/record.rs",
+    "src/select/attribution.rs",
     "src/select/mod.rs",
     "src/select/rules.rs",
     "src/spool/frame.rs",

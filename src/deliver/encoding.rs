@@ -4,9 +4,12 @@
 //! Senders get the encoded records with their bounds ([`super::lines::Lines`]) and add what goes around or between
 //! them: the frame of a protocol, a comma, an envelope of the whole request.
 
+use std::sync::Arc;
+
 use super::format;
 use crate::config::{Format, Output};
 use crate::record::ObjectId;
+use crate::select::{Attribution, Attributors};
 
 /// A record and where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -21,25 +24,38 @@ pub struct Record<'a> {
 
 /// How an output writes records.
 #[derive(Debug, Clone)]
-pub enum Encoding {
+pub struct Encoding {
+    kind: Kind,
+    /// Of each source, which account is behind its records.
+    attributors: Arc<Attributors>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
     /// Lines of text ([`format`]).
     Lines(Format),
 }
 
 impl Encoding {
     /// What the output's configuration says.
-    pub fn of(output: &Output) -> Encoding {
-        Encoding::Lines(output.format)
+    pub fn of(output: &Output, attributors: Arc<Attributors>) -> Encoding {
+        Encoding { kind: Kind::Lines(output.format), attributors }
     }
 
     /// Looks at a record once: its length is known before anything is written.
     pub fn draft<'a>(&'a self, record: Record<'a>) -> Draft<'a> {
-        match self {
-            &Encoding::Lines(format) => {
-                let len = format::encoded_len(format, record.object, record.index, record.bytes);
-                Draft { record, len, shape: Shape::Lines(format) }
+        match &self.kind {
+            &Kind::Lines(format) => {
+                let attribution = self.attribution(format::wants_attribution(format), record);
+                let Record { object, index, bytes } = record;
+                let len = format::encoded_len(format, object, index, attribution.as_ref(), bytes);
+                Draft { record, attribution, len, kind: &self.kind }
             }
         }
+    }
+
+    fn attribution(&self, wanted: bool, record: Record<'_>) -> Option<Attribution> {
+        if wanted { self.attributors.attribute(&record.object.source, record.bytes) } else { None }
     }
 
     /// Bytes that [`Encoding::append`] adds.
@@ -53,18 +69,13 @@ impl Encoding {
     }
 }
 
-/// An encoded record that is not written yet.
+/// An encoded record that is not written yet: what had to be found out for its length is not found out twice.
 #[derive(Debug)]
 pub struct Draft<'a> {
     record: Record<'a>,
+    attribution: Option<Attribution>,
     len: usize,
-    shape: Shape,
-}
-
-/// What was found out for the length and is needed to write.
-#[derive(Debug)]
-enum Shape {
-    Lines(Format),
+    kind: &'a Kind,
 }
 
 impl Draft<'_> {
@@ -78,8 +89,10 @@ impl Draft<'_> {
     pub fn append(self, out: &mut Vec<u8>) {
         let before = out.len();
         let Record { object, index, bytes } = self.record;
-        match self.shape {
-            Shape::Lines(format) => format::append(format, object, index, bytes, out),
+        match self.kind {
+            &Kind::Lines(format) => {
+                format::append(format, object, index, self.attribution.as_ref(), bytes, out)
+            }
         }
         debug_assert_eq!(out.len() - before, self.len);
     }

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::config::{Output, OutputKind};
 use crate::net::Proxies;
+use crate::select::Attributors;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
 use backlog::Spooled;
@@ -35,7 +36,7 @@ use lines::Lines;
 use sender::{Outcome, Sender};
 pub use status::OutputStatus;
 
-/// The task of one output. It delivers until `stop` turns true (or its sender is gone), lets a request under
+/// The task of one output; `attributors` says of each source which account is behind its records. It delivers until `stop` turns true (or its sender is gone), lets a request under
 /// way end for a few seconds, saves the cursor and ends. Everything is delivered when
 /// [`Spool::drained`] says so.
 ///
@@ -45,6 +46,7 @@ pub use status::OutputStatus;
 /// A text for the operator, when the output cannot work at all.
 pub fn output<D: Disk>(
     config: Output,
+    attributors: Arc<Attributors>,
     spool: Arc<Spool<D>>,
     quarantine: Quarantine<D>,
     stop: watch::Receiver<bool>,
@@ -54,7 +56,7 @@ pub fn output<D: Disk>(
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
     let committed = spool.subscribe();
     let backlog = Spooled::new(&config.name, spool, quarantine).map_err(|error| fault(error.to_string()))?;
-    Ok(async move { output::run(&config, receiver, backlog, committed, stop, status).await })
+    Ok(async move { output::run(&config, attributors, receiver, backlog, committed, stop, status).await })
 }
 
 enum Receiver {

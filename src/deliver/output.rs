@@ -24,6 +24,7 @@ use super::status::{OutputStatus, Reporter};
 use crate::config::Output;
 use crate::limits;
 use crate::net::Backoff;
+use crate::select::Attributors;
 
 /// How often a moving cursor is made durable.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ const HOLD: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs
 /// Delivers until `stop` turns true or its sender is gone. `committed` wakes when there may be new records.
 pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
     config: &Output,
+    attributors: Arc<Attributors>,
     sender: S,
     backlog: B,
     committed: watch::Receiver<P>,
@@ -47,7 +49,7 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         backlog,
         batch: Batch::new(config.batch_bytes, config.batch_records),
         lines: Buffer::default(),
-        encoding: Encoding::of(config),
+        encoding: Encoding::of(config, attributors),
         batch_bytes: config.batch_bytes,
         next: Next::Here,
     };

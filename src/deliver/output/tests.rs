@@ -190,7 +190,8 @@ where
     let memory = Memory { store: store.clone(), at };
     let (config, sender) = (config.clone(), Scripted { store: store.clone(), answer });
     let face = status.clone();
-    let task = tokio::spawn(async move { run(&config, sender, memory, new, stopping, face).await });
+    let task =
+        tokio::spawn(async move { run(&config, Arc::default(), sender, memory, new, stopping, face).await });
     Running { store: store.clone(), status, committed, stop, task }
 }
 
