@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header};
@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 
 use super::credentials::Keys;
 use super::fault::{Class, Fault};
-use super::s3::shift;
 use super::sigv4::Scope;
 use crate::net::clock::seconds_from;
 use crate::{limits, net};
@@ -182,6 +181,13 @@ impl Service {
 )]
 pub(super) fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// Another moment, so many seconds later; the same where there is no such moment.
+pub(super) fn shift(time: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    let shifted = if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    shifted.unwrap_or(time)
 }
 
 /// Remote text for a line of the log: clipped, and without control characters.
