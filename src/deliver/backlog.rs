@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::batch::Settled;
+use super::lines::Place;
 use crate::record::ObjectId;
 use crate::spool::disk::Disk;
 use crate::spool::quarantine::Entry;
@@ -34,6 +35,11 @@ pub trait Backlog: Send + 'static {
     fn save(&mut self) -> io::Result<()>;
     /// Puts a record that the receiver refused into the quarantine. Durable on return.
     fn set_aside(&mut self, record: &Refused<'_>) -> io::Result<()>;
+    /// Where a cursor stands, in numbers that stay the same.
+    fn place(cursor: Self::Cursor) -> Place;
+    /// Gives up the oldest records if the spool has asked for it, which makes room there. Returns how many; durable on
+    /// return. The next read begins behind them.
+    fn skip(&mut self) -> Result<u64, Self::Error>;
 }
 
 /// A record that a receiver refused.
@@ -60,6 +66,7 @@ pub struct Spooled<D: Disk> {
     /// All time, as the cursor keeps them: the reader's own counts know of no refusals.
     delivered: u64,
     rejected: u64,
+    skipped: u64,
 }
 
 impl<D: Disk> Spooled<D> {
@@ -73,8 +80,8 @@ impl<D: Disk> Spooled<D> {
         quarantine: Quarantine<D>,
     ) -> Result<Spooled<D>, SpoolError> {
         let reader = spool.reader(output)?;
-        let Cursor { delivered, rejected, .. } = spool.cursor(output)?;
-        Ok(Spooled { output: output.into(), spool, reader, quarantine, delivered, rejected })
+        let Cursor { delivered, rejected, skipped, .. } = spool.cursor(output)?;
+        Ok(Spooled { output: output.into(), spool, reader, quarantine, delivered, rejected, skipped })
     }
 }
 
@@ -100,8 +107,7 @@ impl<D: Disk> Backlog for Spooled<D> {
         self.delivered += settled.accepted;
         self.rejected += settled.set_aside;
         let Settled { cursor, .. } = settled;
-        let cursor = Cursor { delivered: self.delivered, rejected: self.rejected, ..cursor };
-        self.spool.advance(&self.output, cursor);
+        self.stand(cursor);
     }
 
     fn save(&mut self) -> io::Result<()> {
@@ -112,5 +118,44 @@ impl<D: Disk> Backlog for Spooled<D> {
         let &Refused { object, index, reason, detail, bytes } = record;
         let entry = Entry { object, index: Some(index), output: Some(&self.output), reason, detail };
         self.quarantine.put(&entry, bytes)
+    }
+
+    fn place(cursor: Cursor) -> Place {
+        (cursor.frame.segment, cursor.frame.offset, cursor.record)
+    }
+
+    fn skip(&mut self) -> Result<u64, SpoolError> {
+        let Some(through) = self.spool.wants_skipped(&self.output) else { return Ok(0) };
+        self.rewind()?;
+        let (mut count, mut last, mut behind) = (0, None, None);
+        self.reader.read(&mut |_, _, _, cursor| {
+            if cursor.begin.segment > through {
+                // the object that the record begins in is the first that stays
+                behind = Some(Cursor { frame: cursor.begin, record: 0, ..cursor });
+                return ControlFlow::Break(());
+            }
+            count += 1;
+            last = Some(cursor);
+            ControlFlow::Continue(())
+        })?;
+        self.skipped += count;
+        if let Some(cursor) = behind.or(last) {
+            self.stand(cursor);
+        }
+        if behind.is_none() {
+            // tells the spool that there is nothing between the last record and the end
+            self.reader.read(&mut |_, _, _, _| ControlFlow::Break(()))?;
+        }
+        self.spool.skipped(&self.output);
+        self.save().map_err(|error| SpoolError::Disk { what: "save", path: "the cursor".into(), error })?;
+        self.rewind()?;
+        Ok(count)
+    }
+}
+
+impl<D: Disk> Spooled<D> {
+    fn stand(&mut self, cursor: Cursor) {
+        let Spooled { delivered, rejected, skipped, .. } = *self;
+        self.spool.advance(&self.output, Cursor { delivered, rejected, skipped, ..cursor });
     }
 }

@@ -7,9 +7,13 @@
 use std::sync::Arc;
 
 use super::format;
+use super::http::encode::Wire;
 use crate::config::{Format, Output};
 use crate::record::ObjectId;
 use crate::select::{Attribution, Attributors};
+
+/// Bytes that most records have around them.
+const AROUND: usize = 768;
 
 /// A record and where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +38,18 @@ pub struct Encoding {
 enum Kind {
     /// Lines of text ([`format`]).
     Lines(Format),
+    /// A part of an HTTP request ([`super::http::encode`]).
+    Http(Box<Wire>),
 }
 
 impl Encoding {
     /// What the output's configuration says.
     pub fn of(output: &Output, attributors: Arc<Attributors>) -> Encoding {
-        Encoding { kind: Kind::Lines(output.format), attributors }
+        let kind = match Wire::of(output) {
+            Some(wire) => Kind::Http(Box::new(wire)),
+            None => Kind::Lines(output.format),
+        };
+        Encoding { kind, attributors }
     }
 
     /// Looks at a record once: its length is known before anything is written.
@@ -49,7 +59,13 @@ impl Encoding {
                 let attribution = self.attribution(format::wants_attribution(format), record);
                 let Record { object, index, bytes } = record;
                 let len = format::encoded_len(format, object, index, attribution.as_ref(), bytes);
-                Draft { record, attribution, len, kind: &self.kind }
+                Draft { record, attribution, len, kind: &self.kind, ready: Vec::new() }
+            }
+            Kind::Http(wire) => {
+                let attribution = self.attribution(wire.wants_attribution(), record);
+                let mut ready = Vec::with_capacity(record.bytes.len() + AROUND);
+                wire.append(record, attribution.as_ref(), &mut ready);
+                Draft { record, attribution, len: ready.len(), kind: &self.kind, ready }
             }
         }
     }
@@ -76,6 +92,8 @@ pub struct Draft<'a> {
     attribution: Option<Attribution>,
     len: usize,
     kind: &'a Kind,
+    /// The encoded record, where its length cannot be had for less.
+    ready: Vec<u8>,
 }
 
 impl Draft<'_> {
@@ -93,6 +111,7 @@ impl Draft<'_> {
             &Kind::Lines(format) => {
                 format::append(format, object, index, self.attribution.as_ref(), bytes, out)
             }
+            Kind::Http(_) => out.extend_from_slice(&self.ready),
         }
         debug_assert_eq!(out.len() - before, self.len);
     }

@@ -15,6 +15,7 @@ pub mod batch;
 pub mod encoding;
 pub mod file;
 pub mod format;
+pub mod gzip;
 pub mod http;
 pub mod lines;
 mod output;
@@ -27,7 +28,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::{Output, OutputKind};
-use crate::net::Proxies;
 use crate::select::Attributors;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
@@ -72,14 +72,8 @@ impl Receiver {
                 let stream = stdout::Stream::stdout();
                 Receiver::Stdout(stream.map_err(|error| format!("cannot use standard output ({error})"))?)
             }
-            OutputKind::File { path, rotate_bytes, rotate_keep } => {
-                Receiver::File(file::File::new(path, *rotate_bytes, *rotate_keep))
-            }
-            OutputKind::Http { url, timeout, bearer_token, ca_file, proxies } => {
-                let way = (ca_file.as_deref(), Proxies::clone(proxies));
-                let http = http::Http::new(url, *timeout, bearer_token.as_ref(), way)?;
-                Receiver::Http(Box::new(http))
-            }
+            OutputKind::File(file) => Receiver::File(file::File::new(file)),
+            OutputKind::Http(http) => Receiver::Http(Box::new(http::Http::new(http)?)),
         })
     }
 }

@@ -435,12 +435,15 @@ fn shared<D: Disk>(
             cursor: cursor.unwrap_or(new),
             saved: cursor.unwrap_or(Cursor::default()),
             empty: None,
+            may_skip: false,
+            skip: None,
         })
         .collect();
     let saving = cursors.iter().map(|_| Mutex::new(())).collect();
     let shared = Mutex::new(Shared { segments, committed, outputs, moves: 0, damaged: 0 });
     let (published, _) = watch::channel(committed);
-    Spool { disk, options, quarantine, shared, moved: Condvar::new(), committed: published, saving }
+    let skips = watch::Sender::new(());
+    Spool { disk, options, quarantine, shared, moved: Condvar::new(), committed: published, skips, saving }
 }
 
 #[cfg(test)]
