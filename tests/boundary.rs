@@ -21,6 +21,7 @@ const CORES: &[&str] = &[
     "src/deliver/encoding.rs",
     "src/deliver/format.rs",
     "src/deliver/lines.rs",
+    "src/deliver/unconfirmed.rs",
     "src/discover/key.rs",
     "src/discover/window.rs",
     "src/doctor/advice.rs",
