@@ -550,7 +550,7 @@ async fn a_record_that_no_receiver_could_take_is_set_aside_without_proof() {
 struct Pipe {
     store: Shared,
     /// Records under way, and when they are read.
-    under_way: Arc<Mutex<Vec<(Instant, Vec<usize>)>>>,
+    under_way: Mutex<Vec<(Instant, Vec<usize>)>>,
     /// When the receiver dies next, and takes with it what it has not read.
     dies: Arc<Mutex<Option<Instant>>>,
     takes: Duration,
@@ -558,7 +558,7 @@ struct Pipe {
 
 impl Pipe {
     fn new(store: &Shared, takes: Duration) -> Pipe {
-        Pipe { store: store.clone(), under_way: Arc::default(), dies: Arc::default(), takes }
+        Pipe { store: store.clone(), under_way: Mutex::default(), dies: Arc::default(), takes }
     }
 
     fn look(&self) -> bool {
