@@ -35,6 +35,7 @@ const CORES: &[&str] = &[
     "src/select/mod.rs",
     "src/select/rules.rs",
     "src/spool/frame.rs",
+    "src/spool/pack.rs",
     "src/spool/position.rs",
 ];
 
