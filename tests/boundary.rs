@@ -41,6 +41,7 @@ const CORES: &[&str] = &[
     "src/select/mod.rs",
     "src/select/rules.rs",
     "src/spool/frame.rs",
+    "src/spool/pack.rs",
     "src/spool/position.rs",
 ];
 

@@ -2,8 +2,9 @@
 //!
 //! What holds, at every await (so that a crash or a stop may come anywhere):
 //! * the cursor only moves over records that the receiver accepted, or that are durably in the quarantine;
-//! * the cursor is made durable before the loop waits for anything, and once in [`SAVE_EVERY`] while it moves:
-//!   that much is sent again after a crash, no more;
+//! * the cursor is made durable before the loop waits for anything, at the first acknowledgement after the start, and
+//!   once in [`SAVE_EVERY`] while it moves: that much is sent again after a crash, no more; and a process that dies
+//!   again and again comes on with each life that lasts for one batch;
 //! * where a receiver acknowledges nothing, the cursor stays behind what went into the connection
 //!   ([`super::unconfirmed`]), and a broken connection takes the reader back to it;
 //! * a stop lets the request under way end, but waits no longer than [`STOP_GRACE`]; then the cursor is saved.
@@ -68,7 +69,7 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         said: String::new(),
         retry: Backoff::new(RETRY.0, RETRY.1),
         hold: Backoff::new(HOLD.0, HOLD.1),
-        saved: Instant::now(),
+        saved: None,
         rested: false,
         unconfirmed: Unconfirmed::default(),
         written: 0,
@@ -118,8 +119,8 @@ struct Loop<S, B: Backlog, P> {
     said: String,
     retry: Backoff,
     hold: Backoff,
-    /// When the cursor was made durable last.
-    saved: Instant,
+    /// When the cursor was made durable last; `None` before the first acknowledgement.
+    saved: Option<Instant>,
     /// It was, since there is nothing more to do.
     rested: bool,
     /// Settled records whose connection has to stand a little longer.
@@ -170,7 +171,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// The cursor is saved on the way when that is due, not at once: commits may come every moment.
     async fn wait_for_records(&mut self) -> Result<(), Stopped> {
         loop {
-            let due = self.saved + SAVE_EVERY;
+            let due = self.saved.unwrap_or_else(Instant::now) + SAVE_EVERY;
             let confirmed = self.unconfirmed.due().map(Instant::from_std);
             tokio::select! {
                 changed = self.committed.changed() => return changed.map_err(|_| Stopped),
@@ -370,7 +371,8 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             } else {
                 work.backlog.advance(settled);
             }
-            if self.saved.elapsed() >= SAVE_EVERY {
+            if self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_EVERY) {
+                self.saved = Some(Instant::now());
                 self.save().await;
             }
         }
@@ -419,7 +421,8 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 
     /// A cursor that cannot be saved stops nothing: it is tried again, and costs duplicates after a crash.
     async fn save(&mut self) -> bool {
-        self.saved = Instant::now();
+        // Before the first acknowledgement there is next to nothing to save, and that one must not wait for it.
+        self.saved = self.saved.map(|_| Instant::now());
         let saved = self.blocking(|work| work.backlog.save()).await;
         if let Ok(Err(error)) = &saved {
             self.reporter.not_saved(error);

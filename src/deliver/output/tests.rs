@@ -347,6 +347,19 @@ async fn a_moving_cursor_is_saved_once_a_second_and_when_it_stops() {
     assert!(store.lock().unwrap().saves <= 12);
 }
 
+/// Cursors were once saved a second after the start at the earliest: whoever died more often sent the same for ever.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_after_each_batch_comes_on_with_each_life() {
+    let store = store(1000, &[]);
+    for life in 1..=5 {
+        let running = start(&store, &config(100, 1), |_| (100, Outcome::Accepted));
+        sleep(Duration::from_millis(150)).await;
+        running.task.abort();
+        let saved = store.lock().unwrap().saved;
+        assert_eq!(saved, life, "one batch was acknowledged in this life");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn commits_that_trickle_in_do_not_save_more_than_once_a_second() {
     let store = store(0, &[]);
