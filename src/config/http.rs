@@ -1,7 +1,6 @@
 //! `kind = "http"`: the keys of an HTTP output. A preset says which API the receiver speaks; what another preset alone
 //! understands is a fault.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -10,13 +9,13 @@ use toml::de::DeValue;
 
 use super::endpoint;
 use super::fault::quoted;
-use super::files::{ca_file, secret_credential, secret_file};
+use super::files::{secret_credential, secret_file, trust};
 use super::load::Env;
 use super::proxy::proxies;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::{OutputKind, Secret};
 use crate::limits;
-use crate::net::Proxies;
+use crate::net::{Proxies, Trust};
 
 /// `kind = "http"`
 #[derive(Debug, Clone)]
@@ -35,8 +34,8 @@ pub struct Http {
     pub headers: Vec<Header>,
     /// The header that names a batch: the same when the same batch is sent again.
     pub idempotency: Option<HeaderName>,
-    /// A file of PEM certificates trusted besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Whom to trust, and what to show.
+    pub trust: Trust,
     /// Which proxy requests go through.
     pub proxies: Proxies,
 }
@@ -188,10 +187,7 @@ pub(super) fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
         "" => Ok(None),
         name => own_header(name).map(Some),
     });
-    let ca_file = table.get("ca_file", |value| match string(value)? {
-        "" => Ok(None),
-        path => ca_file(path).map(Some),
-    });
+    let trust = trust(table, credentials_dir.as_deref());
     let proxies = proxies(table, env);
     let (url, auth, headers) = (url?, auth?, headers?);
     let secret = auth.is_some() || headers.iter().any(|header| header.secret.is_some());
@@ -210,7 +206,7 @@ pub(super) fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
         auth,
         headers,
         idempotency: idempotency.flatten(),
-        ca_file: ca_file.flatten(),
+        trust: trust?,
         proxies: proxies?,
     })))
 }
@@ -345,7 +341,6 @@ fn auth(table: &mut Table<'_>, preset: Name, dir: Option<&str>) -> Option<Option
     let auth = match (found.pop(), user) {
         (Some((0, secret)), None) => Some(Auth::Bearer(secret)),
         (Some((2, secret)), None) => Some(Auth::Splunk(secret)),
-        (Some((3, secret)), None) => Some(Auth::ApiKey(secret)),
         (Some((1, password)), Some(user)) => Some(Auth::Basic { user, password }),
         (Some((1, _)), None) => {
             if !table.has("username") {
@@ -353,6 +348,7 @@ fn auth(table: &mut Table<'_>, preset: Name, dir: Option<&str>) -> Option<Option
             }
             return None;
         }
+        (Some((_, secret)), None) => Some(Auth::ApiKey(secret)),
         (Some(_), Some(_)) => {
             table.fault("username", format!("contradicts {}: a request has one Authorization header", written[0]));
             return None;

@@ -1,5 +1,5 @@
 //! What the loop of an output asks of the spool and the quarantine ([`Backlog`]), and how they answer
-//! ([`Spooled`]). Every call but [`Backlog::advance`] may block.
+//! ([`Spooled`]). Every call but those that say otherwise may block.
 
 use std::fmt::Display;
 use std::io;
@@ -29,7 +29,7 @@ pub trait Backlog: Send + 'static {
     fn rewind(&mut self) -> Result<(), Self::Error>;
     /// The next read begins here.
     fn seek(&mut self, to: Self::Cursor) -> Result<(), Self::Error>;
-    /// These records are settled. In memory alone.
+    /// These records are settled. In memory alone: does not block.
     fn advance(&mut self, settled: Settled<Self::Cursor>);
     /// Makes what is settled durable.
     fn save(&mut self) -> io::Result<()>;
@@ -37,6 +37,8 @@ pub trait Backlog: Send + 'static {
     fn set_aside(&mut self, record: &Refused<'_>) -> io::Result<()>;
     /// Where a cursor stands, in numbers that stay the same.
     fn place(cursor: Self::Cursor) -> Place;
+    /// Whether the spool has asked this output to give up records. Does not block.
+    fn wants_skip(&self) -> bool;
     /// Gives up the oldest records if the spool has asked for it, which makes room there. Returns how many; durable on
     /// return. The next read begins behind them.
     fn skip(&mut self) -> Result<u64, Self::Error>;
@@ -122,6 +124,10 @@ impl<D: Disk> Backlog for Spooled<D> {
 
     fn place(cursor: Cursor) -> Place {
         (cursor.frame.segment, cursor.frame.offset, cursor.record)
+    }
+
+    fn wants_skip(&self) -> bool {
+        self.spool.wants_skipped(&self.output).is_some()
     }
 
     fn skip(&mut self) -> Result<u64, SpoolError> {

@@ -244,6 +244,11 @@ impl<C: Copy> Batch<C> {
         end_of(records.start)..end_of(records.end)
     }
 
+    /// Requests that the batch is filled for so far.
+    pub fn requests(&self) -> usize {
+        self.starts.len() + 1
+    }
+
     /// Where the cursor stands behind a record.
     pub fn after(&self, record: usize) -> Option<C> {
         self.records.get(record).map(|entry| entry.after)

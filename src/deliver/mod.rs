@@ -7,7 +7,7 @@
 //!                                    └ no answer: sent again
 //! ```
 //!
-//! `encoding` (with `format`), `batch` and `lines` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
+//! `encoding` (with `format`), `batch`, `lines` and `unconfirmed` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
 //! `sender` what it asks of a receiver, `status` what it tells the operator.
 
 pub mod backlog;
@@ -22,12 +22,13 @@ mod output;
 pub mod sender;
 pub mod status;
 pub mod stdout;
+pub mod unconfirmed;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{Output, OutputKind};
+use crate::config::{OnFull, Output, OutputKind};
 use crate::select::Attributors;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
@@ -36,9 +37,9 @@ use lines::Lines;
 use sender::{Outcome, Sender};
 pub use status::OutputStatus;
 
-/// The task of one output; `attributors` says of each source which account is behind its records. It delivers until `stop` turns true (or its sender is gone), lets a request under
-/// way end for a few seconds, saves the cursor and ends. Everything is delivered when
-/// [`Spool::drained`] says so.
+/// The task of one output; `attributors` says of each source which account is behind its records. It delivers until
+/// `stop` turns true (or its sender is gone), lets a request under way end for a few seconds, saves the cursor and ends.
+/// Everything is delivered when [`Spool::drained`] says so.
 ///
 /// A task that is dropped instead loses nothing, but sends up to a second's worth of records again.
 ///
@@ -54,9 +55,12 @@ pub fn output<D: Disk>(
 ) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let fault = |text: String| format!("output {}: {text}", config.name);
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
-    let committed = spool.subscribe();
+    let wakes = output::Wakes { committed: spool.subscribe(), skips: spool.subscribe_skips(), stop };
+    if config.on_full == OnFull::Skip {
+        spool.let_skip(&config.name);
+    }
     let backlog = Spooled::new(&config.name, spool, quarantine).map_err(|error| fault(error.to_string()))?;
-    Ok(async move { output::run(&config, attributors, receiver, backlog, committed, stop, status).await })
+    Ok(async move { output::run(&config, attributors, receiver, backlog, wakes, status).await })
 }
 
 enum Receiver {
@@ -84,6 +88,13 @@ impl Sender for Receiver {
             Receiver::Http(http) => http.send(lines).await,
             Receiver::File(file) => file.send(lines).await,
             Receiver::Stdout(stream) => stream.send(lines).await,
+        }
+    }
+
+    fn another(&self) -> Option<Receiver> {
+        match self {
+            Receiver::Http(http) => http.another().map(|http| Receiver::Http(Box::new(http))),
+            Receiver::File(_) | Receiver::Stdout(_) => None,
         }
     }
 }

@@ -17,6 +17,23 @@ pub trait Sender: Send + Sized {
     fn another(&self) -> Option<Self> {
         None
     }
+
+    /// Whether the receiver never says what it has: then [`Outcome::Accepted`] only means that records went into a
+    /// connection. They count as arrived while that stands ([`super::unconfirmed`]), and are sent again if it breaks.
+    fn is_provisional(&self) -> bool {
+        false
+    }
+
+    /// Why the connection broke that carried what was sent, if it did: told once. Looks, and does not wait. Asked of
+    /// provisional senders alone; the next [`Sender::send`] makes a new connection.
+    fn broken(&mut self) -> Option<Again> {
+        None
+    }
+
+    /// Ends the connection in order. Whether the receiver then took everything that was written and closed in turn.
+    fn close(&mut self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
 }
 
 /// How a receiver answered. The texts say what happened, who said so and what to do, for the operator.

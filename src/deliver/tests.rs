@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Format;
 use crate::fault_disk::{Cuts, FaultDisk, Survive};
 use crate::record::{Counts, ObjectFate, ObjectId};
-use crate::spool::{Options, Position, Writer};
+use crate::spool::{Compression, Options, Position, Writer};
 
 const OBJECTS: usize = 40;
 const RECORDS: usize = 3 * OBJECTS;
@@ -29,6 +29,7 @@ fn open(disk: &FaultDisk) -> Place {
         max_bytes: 1 << 20,
         segment_bytes: 4096,
         max_record_bytes: 1024,
+        compression: Compression::None,
         outputs: vec!["siem".into()],
     };
     let (writer, spool, _) = crate::spool::open(
@@ -105,7 +106,16 @@ impl Sender for Strict {
 }
 
 fn config(kind: OutputKind) -> Output {
-    Output { name: "siem".into(), kind, format: Format::Raw, batch_bytes: 1500, batch_records: 100 }
+    Output {
+        name: "siem".into(),
+        kind,
+        format: Format::Raw,
+        batch_bytes: 1500,
+        batch_records: 100,
+        batch_wait: Duration::ZERO,
+        on_full: OnFull::Hold,
+        concurrency: 1,
+    }
 }
 
 /// Runs the loop until it is drained and stopped, or for some virtual time at most.
@@ -115,8 +125,9 @@ async fn run(place: &Place, accepted: &Arc<Mutex<Vec<usize>>>, at_most: Duration
     let status = Arc::new(OutputStatus::default());
     let config = config(OutputKind::Stdout);
     let sender = Strict(accepted.clone());
-    let running =
-        output::run(&config, Arc::default(), sender, backlog, place.spool.subscribe(), stopping, status);
+    let (committed, skips) = (place.spool.subscribe(), place.spool.subscribe_skips());
+    let wakes = output::Wakes { committed, skips, stop: stopping };
+    let running = output::run(&config, Arc::default(), sender, backlog, wakes, status);
     let _ = timeout(at_most, async {
         tokio::join!(running, async {
             place.drained().await;
@@ -173,7 +184,13 @@ async fn an_output_into_a_file_follows_the_commits_and_goes_on_after_a_restart()
         let mut place = open(&disk);
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(OutputStatus::default());
-        let kind = OutputKind::File { path: path.clone(), rotate_bytes: u64::MAX, rotate_keep: 1 };
+        let kind = OutputKind::File(crate::config::File {
+            path: path.clone(),
+            rotate_bytes: u64::MAX,
+            rotate_age: None,
+            rotate_keep: 1,
+            gzip: false,
+        });
         let task = output(
             config(kind),
             Arc::default(),

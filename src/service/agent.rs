@@ -32,7 +32,7 @@ use crate::discover::status::{SourceStatus, Trouble};
 use crate::net::{self, Backoff};
 use crate::select::Attributors;
 use crate::spool::std_disk::StdDisk;
-use crate::spool::{self, Quarantine, Recovery, Spool, Writer};
+use crate::spool::{self, Cursor, Quarantine, Recovery, Spool, Writer};
 use crate::{limits, record};
 
 /// Time that fetches and requests in flight get when the agent stops.
@@ -216,8 +216,9 @@ impl Agent {
         let outputs = self.config.outputs.iter().filter_map(|output| {
             let cursor = self.spool.cursor(&output.name).ok()?;
             let drained = self.spool.drained(&output.name);
-            let (output, delivered, rejected) = (&*output.name, cursor.delivered, cursor.rejected);
-            Some(OutputBooks { output, kept, delivered, rejected, drained }.to_string())
+            let Cursor { delivered, rejected, skipped, .. } = cursor;
+            let output = &*output.name;
+            Some(OutputBooks { output, kept, delivered, rejected, skipped, drained }.to_string())
         });
         sources.chain(outputs).collect()
     }
@@ -232,7 +233,7 @@ impl Agent {
             totals.add(&books.counts);
         }
         let delivered = self.config.outputs.iter().filter_map(|output| self.spool.cursor(&output.name).ok());
-        let slowest = delivered.map(|cursor| cursor.delivered + cursor.rejected).min().unwrap_or(0);
+        let slowest = delivered.map(|cursor| cursor.delivered + cursor.rejected + cursor.skipped).min().unwrap_or(0);
         let mut line = format!(
             "{objects} objects, {} records: {} kept, {slowest} delivered; spool {} KiB",
             totals.records,
@@ -286,6 +287,7 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         max_bytes: config.spool.max_bytes,
         segment_bytes: limits::SEGMENT_BYTES,
         max_record_bytes: config.spool.max_record_bytes,
+        compression: config.spool.compression,
         outputs: config.outputs.iter().map(|output| output.name.clone()).collect(),
     };
     let mut replayed = Ok(());

@@ -343,6 +343,7 @@ impl<D: Disk> Storekeeper<D> {
         if self.reclaim() {
             return Ok(());
         }
+        self.spool.ask_to_skip();
         if self.stop.load(Ordering::Relaxed) {
             return Err(Missed::Later("stopping while the spool is full; it is fetched again".into()));
         }

@@ -360,13 +360,14 @@ pub struct SourceBooks {
     pub quarantined: u64,
 }
 
-/// `books: output NAME: kept N = delivered N + rejected N + waiting N`
+/// `books: output NAME: kept N = delivered N + rejected N [+ skipped N] + waiting N`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputBooks {
     pub name: String,
     pub kept: u64,
     pub delivered: u64,
     pub rejected: u64,
+    pub skipped: u64,
     pub waiting: u64,
 }
 
@@ -409,8 +410,13 @@ impl Books {
                     quarantined,
                 }),
                 ("output", "kept=delivered+rejected+waiting", &[kept, delivered, rejected, waiting]) => {
-                    books.outputs.push(OutputBooks { name, kept, delivered, rejected, waiting });
+                    books.outputs.push(OutputBooks { name, kept, delivered, rejected, skipped: 0, waiting });
                 }
+                (
+                    "output",
+                    "kept=delivered+rejected+skipped+waiting",
+                    &[kept, delivered, rejected, skipped, waiting],
+                ) => books.outputs.push(OutputBooks { name, kept, delivered, rejected, skipped, waiting }),
                 _ => return Err(bad()),
             }
         }
@@ -440,7 +446,7 @@ impl Books {
         }
         for books in &self.outputs {
             same(&format!("records for {}", books.name), books.kept, truth.kept);
-            let ends = books.delivered + books.rejected + books.waiting;
+            let ends = books.delivered + books.rejected + books.skipped + books.waiting;
             same(&format!("delivered + rejected + waiting of {}", books.name), ends, books.kept);
         }
         faults

@@ -96,7 +96,8 @@ impl Http {
         let timeout = config.timeout;
         let times = Timeouts { connect: CONNECT.min(timeout), first_byte: timeout, stall: timeout };
         let options = Options {
-            ca_file: config.ca_file.as_deref(),
+            ca_file: config.trust.ca_file.as_deref(),
+            identity: config.trust.identity.as_ref(),
             proxies: config.proxies.clone(),
             timeouts: times,
         };
@@ -437,6 +438,10 @@ impl Sender for Http {
             text: format!("{} did not answer within {limit:?}", self.origin),
             after: None,
         })
+    }
+
+    fn another(&self) -> Option<Http> {
+        Some(self.clone())
     }
 }
 

@@ -69,7 +69,7 @@ fn config(url: &Uri, token: Option<&str>) -> config::http::Http {
         auth: token.map(|token| Auth::Bearer(Secret::new(token.into()))),
         headers: Vec::new(),
         idempotency: None,
-        ca_file: None,
+        trust: Default::default(),
         proxies: Default::default(),
     }
 }

@@ -1,13 +1,13 @@
 //! The loop against a spool in memory and a scripted receiver, in virtual time.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{Format, OutputKind};
+use crate::config::{Format, OnFull, OutputKind};
+use crate::deliver::lines::Place;
 use crate::deliver::backlog::Visit;
 use crate::deliver::batch::Settled;
 use crate::deliver::status::State;
@@ -31,6 +31,9 @@ struct Store {
     /// A record that vanishes from the spool when it is to be set aside.
     damaged: Option<usize>,
     vanished: bool,
+    /// The spool wants everything before this record given up.
+    skip_to: Option<usize>,
+    skipped: Vec<usize>,
 }
 
 type Shared = Arc<Mutex<Store>>;
@@ -91,7 +94,8 @@ impl Backlog for Memory {
             assert!(
                 store.accepted.contains(&record)
                     || store.aside.contains(&record)
-                    || store.damaged == Some(record),
+                    || store.damaged == Some(record)
+                    || store.skipped.contains(&record),
                 "the cursor moved over record {record}, which is nowhere else"
             );
         }
@@ -123,6 +127,25 @@ impl Backlog for Memory {
             store.aside.push(number);
         }
         Ok(())
+    }
+
+    fn place(cursor: usize) -> Place {
+        (0, cursor as u64, 0)
+    }
+
+    fn wants_skip(&self) -> bool {
+        self.store.lock().unwrap().skip_to.is_some()
+    }
+
+    fn skip(&mut self) -> io::Result<u64> {
+        let mut store = self.store.lock().unwrap();
+        let Some(to) = store.skip_to.take() else { return Ok(0) };
+        let from = store.cursor;
+        store.skipped.extend(from..to);
+        store.cursor = store.cursor.max(to);
+        store.saved = store.cursor;
+        self.at = store.cursor;
+        Ok(to.saturating_sub(from) as u64)
     }
 }
 
@@ -164,6 +187,7 @@ struct Running {
     store: Shared,
     status: Arc<OutputStatus>,
     committed: watch::Sender<u64>,
+    skip: watch::Sender<()>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -171,10 +195,13 @@ struct Running {
 fn config(batch_bytes: usize, batch_records: usize) -> Output {
     Output {
         name: "siem".into(),
-        kind: OutputKind::File { path: PathBuf::new(), rotate_bytes: 0, rotate_keep: 0 },
+        kind: OutputKind::Stdout,
         format: Format::Raw,
         batch_bytes,
         batch_records,
+        batch_wait: Duration::ZERO,
+        on_full: OnFull::Hold,
+        concurrency: 1,
     }
 }
 
@@ -182,17 +209,22 @@ fn start<F>(store: &Shared, config: &Output, answer: F) -> Running
 where
     F: FnMut(&[u8]) -> (u64, Outcome) + Send + 'static,
 {
+    start_with(store, config, Scripted { store: store.clone(), answer })
+}
+
+fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) -> Running {
     let (committed, new) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let status = Arc::new(OutputStatus::default());
     let at = store.lock().unwrap().saved;
     store.lock().unwrap().cursor = at;
     let memory = Memory { store: store.clone(), at };
-    let (config, sender) = (config.clone(), Scripted { store: store.clone(), answer });
+    let config = config.clone();
     let face = status.clone();
-    let task =
-        tokio::spawn(async move { run(&config, Arc::default(), sender, memory, new, stopping, face).await });
-    Running { store: store.clone(), status, committed, stop, task }
+    let (skip, skips) = watch::channel(());
+    let wakes = Wakes { committed: new, skips, stop: stopping };
+    let task = tokio::spawn(async move { run(&config, Arc::default(), sender, memory, wakes, face).await });
+    Running { store: store.clone(), status, committed, skip, stop, task }
 }
 
 fn store(records: usize, bad: &[usize]) -> Shared {
@@ -341,6 +373,19 @@ async fn a_moving_cursor_is_saved_once_a_second_and_when_it_stops() {
     assert!(behind <= 101, "{behind} records in a second");
     running.drain().await;
     assert!(store.lock().unwrap().saves <= 12);
+}
+
+/// Cursors were once saved a second after the start at the earliest: whoever died more often sent the same for ever.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_after_each_batch_comes_on_with_each_life() {
+    let store = store(1000, &[]);
+    for life in 1..=5 {
+        let running = start(&store, &config(100, 1), |_| (100, Outcome::Accepted));
+        sleep(Duration::from_millis(150)).await;
+        running.task.abort();
+        let saved = store.lock().unwrap().saved;
+        assert_eq!(saved, life, "one batch was acknowledged in this life");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -540,4 +585,297 @@ async fn a_record_that_no_receiver_could_take_is_set_aside_without_proof() {
     .drain()
     .await;
     assert_eq!(store.lock().unwrap().aside, [0, 1, 2]);
+}
+
+/// A connection without acknowledgements: the receiver reads what was written some time later, if it is still there.
+struct Pipe {
+    store: Shared,
+    /// Records under way, and when they are read.
+    under_way: Mutex<Vec<(Instant, Vec<usize>)>>,
+    /// When the receiver dies next, and takes with it what it has not read.
+    dies: Arc<Mutex<Option<Instant>>>,
+    takes: Duration,
+}
+
+impl Pipe {
+    fn new(store: &Shared, takes: Duration) -> Pipe {
+        Pipe { store: store.clone(), under_way: Mutex::default(), dies: Arc::default(), takes }
+    }
+
+    fn look(&self) -> bool {
+        let now = Instant::now();
+        let died = self.dies.lock().unwrap().take_if(|dies| *dies <= now);
+        let mut under_way = self.under_way.lock().unwrap();
+        let read_until = died.unwrap_or(now);
+        for (_, records) in under_way.iter().filter(|(at, _)| *at <= read_until) {
+            self.store.lock().unwrap().accepted.extend(records);
+        }
+        under_way.retain(|(at, _)| *at > read_until);
+        if died.is_some() {
+            under_way.clear();
+        }
+        died.is_some()
+    }
+}
+
+impl Sender for Pipe {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        sleep(Duration::from_millis(100)).await;
+        if self.look() {
+            return Outcome::Retry { reason: Reason::Broken, text: "reset".into(), after: None };
+        }
+        self.under_way.lock().unwrap().push((Instant::now() + self.takes, numbers(&lines.bytes())));
+        Outcome::Accepted
+    }
+
+    fn is_provisional(&self) -> bool {
+        true
+    }
+
+    fn broken(&mut self) -> Option<Again> {
+        self.look().then(|| Again { reason: Reason::Broken, text: "closed".into(), after: None })
+    }
+
+    async fn close(&mut self) -> bool {
+        sleep(self.takes).await;
+        !self.look()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_broken_connection_carried_is_sent_again_where_nothing_is_acknowledged() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let store = store(400, &[]);
+        let pipe = Pipe::new(&store, Duration::from_millis(random.u64(0..9_000)));
+        let dies = pipe.dies.clone();
+        let running = start_with(&store, &config(random.usize(20..400), 40), pipe);
+        for _ in 0..random.usize(0..6) {
+            let when = Instant::now() + Duration::from_millis(random.u64(0..20_000));
+            *dies.lock().unwrap() = Some(when);
+            sleep(Duration::from_millis(random.u64(0..30_000))).await;
+        }
+        let status = running.drain().await;
+        let store = store.lock().unwrap();
+        assert!((0..400).all(|record| store.accepted.contains(&record)), "seed {seed}");
+        assert_eq!((store.delivered, store.rejected), (400, 0), "seed {seed}");
+        assert!(status.delivered_records() >= 400);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_in_order_confirms_what_it_carried() {
+    for (takes, saved) in [(1, 10), (60, 0)] {
+        let store = store(10, &[]);
+        let running = start_with(&store, &config(1000, 10), Pipe::new(&store, Duration::from_secs(takes)));
+        running.after(2).await;
+        assert_eq!(store.lock().unwrap().saved, 0, "not yet");
+        running.stop.send_replace(true);
+        running.task.await.unwrap();
+        assert_eq!(store.lock().unwrap().saved, saved);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_the_receiver_closes_is_no_trouble() {
+    let store = store(10, &[]);
+    let pipe = Pipe::new(&store, Duration::ZERO);
+    let dies = pipe.dies.clone();
+    let running = start_with(&store, &config(1000, 10), pipe);
+    running.after(20).await;
+    *dies.lock().unwrap() = Some(Instant::now());
+    running.after(1).await;
+    store.lock().unwrap().records.push("10 good".into());
+    running.committed.send_replace(1);
+    let status = running.drain().await;
+    assert!(status.retries().all(|(_, count)| count == 0));
+    assert_eq!(store.lock().unwrap().accepted, (0..11).collect::<Vec<_>>());
+}
+
+/// A receiver that several senders may use at once; it answers record by record.
+#[derive(Clone)]
+struct Crowd {
+    store: Shared,
+    /// How many are being sent, and the most there were.
+    sending: Arc<Mutex<(usize, usize)>>,
+    answer: fn(&[u8], u64) -> (u64, Outcome),
+    requests: Arc<Mutex<u64>>,
+}
+
+impl Sender for Crowd {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        {
+            let mut sending = self.sending.lock().unwrap();
+            sending.0 += 1;
+            sending.1 = sending.1.max(sending.0);
+        }
+        let request = {
+            let mut requests = self.requests.lock().unwrap();
+            *requests += 1;
+            *requests
+        };
+        let bytes = lines.bytes();
+        let (millis, outcome) = (self.answer)(&bytes, request);
+        sleep(Duration::from_millis(millis)).await;
+        self.sending.lock().unwrap().0 -= 1;
+        let fates = match &outcome {
+            Outcome::Accepted => vec![Fate::Accepted; lines.count()],
+            Outcome::Items(items) => items.fates.clone(),
+            _ => Vec::new(),
+        };
+        let taken = numbers(&bytes).into_iter().zip(fates).filter(|(_, fate)| *fate == Fate::Accepted);
+        self.store.lock().unwrap().accepted.extend(taken.map(|(number, _)| number));
+        outcome
+    }
+
+    fn another(&self) -> Option<Crowd> {
+        Some(self.clone())
+    }
+}
+
+fn crowd(store: &Shared, answer: fn(&[u8], u64) -> (u64, Outcome)) -> Crowd {
+    Crowd { store: store.clone(), sending: Arc::default(), answer, requests: Arc::default() }
+}
+
+fn parallel(batch_records: usize, concurrency: usize) -> Output {
+    Output { concurrency, ..config(1000, batch_records) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_requests_are_on_their_way_at_once_and_no_more_than_allowed() {
+    let store = store(1000, &[]);
+    let sender = crowd(&store, |_, _| (100, Outcome::Accepted));
+    let sending = sender.sending.clone();
+    let begun = Instant::now();
+    start_with(&store, &parallel(10, 4), sender).drain().await;
+    assert_eq!(sending.lock().unwrap().1, 4);
+    assert!(begun.elapsed() < Duration::from_millis(100 * 100 / 3), "{:?}", begun.elapsed());
+    let mut accepted = store.lock().unwrap().accepted.clone();
+    accepted.sort_unstable();
+    assert_eq!(accepted, (0..1000).collect::<Vec<_>>(), "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_waits_for_the_first_of_several_requests() {
+    let store = store(40, &[]);
+    // the first takes longest
+    let slow: fn(&[u8], u64) -> (u64, Outcome) = |lines, _| match number(lines) {
+        0 => (5000, Outcome::Accepted),
+        _ => (1, Outcome::Accepted),
+    };
+    let running = start_with(&store, &parallel(10, 4), crowd(&store, slow));
+    running.after(2).await;
+    assert_eq!(store.lock().unwrap().accepted.len(), 30);
+    assert_eq!(store.lock().unwrap().cursor, 0, "nothing before the first is settled");
+    running.drain().await;
+    assert_eq!((store.lock().unwrap().cursor, store.lock().unwrap().accepted.len()), (40, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_records_among_several_requests_are_set_aside_alone() {
+    for bad in [vec![0], vec![3, 17, 18, 39], (10..20).collect()] {
+        let store = store(100, &bad);
+        let strict: fn(&[u8], u64) -> (u64, Outcome) = |lines, n| (n % 7, strict(lines, usize::MAX));
+        let status = start_with(&store, &parallel(10, 4), crowd(&store, strict)).drain().await;
+        let store = store.lock().unwrap();
+        assert_eq!(store.aside, bad);
+        assert_eq!((store.delivered, store.rejected), (100 - bad.len() as u64, bad.len() as u64));
+        assert_eq!(status.set_aside_records(), bad.len() as u64);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_down_gets_one_request_at_a_time() {
+    let store = store(1000, &[]);
+    let down: fn(&[u8], u64) -> (u64, Outcome) = |_, _| (1, busy(0));
+    let sender = crowd(&store, down);
+    let requests = sender.requests.clone();
+    let running = start_with(&store, &parallel(10, 8), sender);
+    running.after(300).await;
+    let requests = *requests.lock().unwrap();
+    assert!((9..40).contains(&requests), "{requests}: the first eight, then one after each wait");
+    assert_eq!(store.lock().unwrap().cursor, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_records_that_were_not_taken_are_sent_again() {
+    let store = store(60, &[7, 31]);
+    // each record is taken at its second try, bad ones never
+    let picky: fn(&[u8], u64) -> (u64, Outcome) = |lines, request| {
+        let lines: Vec<&[u8]> = lines.split_inclusive(|&byte| byte == b'\n').collect();
+        let fates = lines.iter().enumerate().map(|(at, line)| match () {
+            () if memchr::memmem::find(line, b"bad").is_some() => Fate::Refused,
+            () if (at as u64 + request).is_multiple_of(3) => Fate::Again,
+            () => Fate::Accepted,
+        });
+        let fates: Vec<Fate> = fates.collect();
+        let again = Again { reason: Reason::Busy, text: "429".into(), after: None };
+        let again = fates.contains(&Fate::Again).then_some(again);
+        (1, Outcome::Items(Box::new(Items { fates, refusals: Vec::new(), again })))
+    };
+    for concurrency in [1, 3] {
+        let fresh = self::store(60, &[7, 31]);
+        start_with(&fresh, &parallel(20, concurrency), crowd(&fresh, picky)).drain().await;
+        let fresh = fresh.lock().unwrap();
+        let mut accepted = fresh.accepted.clone();
+        accepted.sort_unstable();
+        let good: Vec<usize> = (0..60).filter(|n| ![7, 31].contains(n)).collect();
+        assert_eq!(accepted, good, "each once");
+        assert_eq!((&fresh.aside[..], fresh.delivered, fresh.rejected), (&[7, 31][..], 58, 2));
+    }
+    drop(store);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_record_is_tried_alone_and_costs_three_requests() {
+    let store = store(100, &[40]);
+    let names: fn(&[u8], u64) -> (u64, Outcome) = |lines, _| {
+        let bad = lines.split(|&byte| byte == b'\n').position(|line| line.ends_with(b"bad"));
+        (1, bad.map_or(Outcome::Accepted, |bad| Outcome::RejectedAt(bad, "code 6".into())))
+    };
+    let sender = crowd(&store, names);
+    let requests = sender.requests.clone();
+    start_with(&store, &config(10_000, 100), sender).drain().await;
+    assert_eq!(store.lock().unwrap().aside, [40]);
+    assert_eq!(*requests.lock().unwrap(), 4, "all, those before it, it alone, those behind it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_more_records_but_not_for_ever() {
+    let store = store(1, &[]);
+    let waiting = Output { batch_wait: Duration::from_secs(10), ..config(1000, 3) };
+    let sender = crowd(&store, |_, _| (0, Outcome::Accepted));
+    let requests = sender.requests.clone();
+    let running = start_with(&store, &waiting, sender);
+    running.after(5).await;
+    assert_eq!(*requests.lock().unwrap(), 0);
+    running.after(6).await;
+    assert_eq!(store.lock().unwrap().accepted, [0], "ten seconds are over");
+    for (seconds, records) in [(3, 1), (3, 2)] {
+        let from = store.lock().unwrap().records.len();
+        store.lock().unwrap().records.extend((from..from + records).map(|n| format!("{n} good")));
+        running.committed.send_modify(|commits| *commits += 1);
+        running.after(seconds).await;
+    }
+    assert_eq!(*requests.lock().unwrap(), 2, "the second batch was full after three seconds");
+    running.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_is_asked_gives_up_its_oldest_records_and_goes_on() {
+    let store = store(100, &[]);
+    let opens = Instant::now() + Duration::from_secs(3600);
+    let running = start(&store, &config(1000, 10), move |_| match Instant::now() < opens {
+        true => (1, busy(0)),
+        false => ok(),
+    });
+    running.after(100).await;
+    store.lock().unwrap().skip_to = Some(30);
+    running.skip.send_replace(());
+    running.after(1).await;
+    assert_eq!(store.lock().unwrap().cursor, 30, "without waiting for the next try");
+    let status = running.drain().await;
+    let store = store.lock().unwrap();
+    assert_eq!((store.skipped.len(), status.skipped_records()), (30, 30));
+    assert_eq!(store.accepted, (30..100).collect::<Vec<_>>());
 }
