@@ -384,6 +384,7 @@ impl<C: Copy> Batch<C> {
 
     /// The answer to [`Step::Probe`].
     pub fn probed(&mut self, accepted: bool) {
+        self.earlier = false;
         if accepted {
             self.believe();
         } else {

@@ -697,6 +697,7 @@ impl<B: Backlog> Work<B> {
             }
             lines.push(|out| draft.append(out));
             batch.push(bytes, after);
+            *whole = !batch.has_room(1) && batch.requests() == *requests;
             ControlFlow::Continue(())
         });
         if batch.is_empty() { read.map_err(|error| error.to_string()) } else { Ok(()) }

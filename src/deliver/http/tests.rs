@@ -145,7 +145,7 @@ async fn statuses_are_told_apart() {
         ("403", "bearer_token_file"),
         ("404", "path"),
         ("405", "path"),
-        ("415", "newline-delimited"),
+        ("415", "`preset`"),
         ("304", "unnamed place"),
     ] {
         let answer = format!("HTTP/1.1 {} x\r\nconnection: close\r\n\r\n", hint.0).leak();

@@ -768,7 +768,8 @@ async fn the_cursor_waits_for_the_first_of_several_requests() {
     assert_eq!(store.lock().unwrap().accepted.len(), 30);
     assert_eq!(store.lock().unwrap().cursor, 0, "nothing before the first is settled");
     running.drain().await;
-    assert_eq!((store.lock().unwrap().cursor, store.lock().unwrap().accepted.len()), (40, 40));
+    let store = store.lock().unwrap();
+    assert_eq!((store.cursor, store.accepted.len()), (40, 40));
 }
 
 #[tokio::test(start_paused = true)]
@@ -799,7 +800,6 @@ async fn a_receiver_that_is_down_gets_one_request_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn only_records_that_were_not_taken_are_sent_again() {
-    let store = store(60, &[7, 31]);
     // each record is taken at its second try, bad ones never
     let picky: fn(&[u8], u64) -> (u64, Outcome) = |lines, request| {
         let lines: Vec<&[u8]> = lines.split_inclusive(|&byte| byte == b'\n').collect();
@@ -814,7 +814,7 @@ async fn only_records_that_were_not_taken_are_sent_again() {
         (1, Outcome::Items(Box::new(Items { fates, refusals: Vec::new(), again })))
     };
     for concurrency in [1, 3] {
-        let fresh = self::store(60, &[7, 31]);
+        let fresh = store(60, &[7, 31]);
         start_with(&fresh, &parallel(20, concurrency), crowd(&fresh, picky)).drain().await;
         let fresh = fresh.lock().unwrap();
         let mut accepted = fresh.accepted.clone();
@@ -823,7 +823,6 @@ async fn only_records_that_were_not_taken_are_sent_again() {
         assert_eq!(accepted, good, "each once");
         assert_eq!((&fresh.aside[..], fresh.delivered, fresh.rejected), (&[7, 31][..], 58, 2));
     }
-    drop(store);
 }
 
 #[tokio::test(start_paused = true)]
@@ -852,8 +851,11 @@ async fn a_batch_waits_for_more_records_but_not_for_ever() {
     running.after(6).await;
     assert_eq!(store.lock().unwrap().accepted, [0], "ten seconds are over");
     for (seconds, records) in [(3, 1), (3, 2)] {
-        let from = store.lock().unwrap().records.len();
-        store.lock().unwrap().records.extend((from..from + records).map(|n| format!("{n} good")));
+        {
+            let records_now = &mut store.lock().unwrap().records;
+            let from = records_now.len();
+            records_now.extend((from..from + records).map(|n| format!("{n} good")));
+        }
         running.committed.send_modify(|commits| *commits += 1);
         running.after(seconds).await;
     }
