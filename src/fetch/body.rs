@@ -173,6 +173,18 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
+    /// A body that has come whole already, of at most one buffer.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: &[u8]) -> BodyReader {
+        assert!(!bytes.is_empty() && bytes.len() <= limits::CHUNK_BYTES);
+        let (writer, reader) = Slot::new().open();
+        let mut state = locked(&writer.exchange.state);
+        state.queue.push_back((bytes.into(), bytes.len()));
+        state.end = Some(Ok(()));
+        drop(state);
+        reader
+    }
+
     /// Bytes read so far.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read
