@@ -107,7 +107,9 @@ impl StoreStatus {
         let text = format!("{what}; {}", advice(kind));
         let mut fault = self.lock();
         if fault.as_ref() != Some(&text) {
-            error!("{text}. Fetching pauses, and goes on by itself; what came since the last commit is fetched again");
+            error!(
+                "{text}. Fetching pauses, and goes on by itself; what came since the last commit is fetched again"
+            );
             *fault = Some(text);
         }
     }
@@ -127,7 +129,9 @@ impl StoreStatus {
 fn advice(kind: Option<io::ErrorKind>) -> &'static str {
     use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match kind {
-        Some(StorageFull | QuotaExceeded) => "make room on the state directory's disk, or inodes (`df`, `df -i`)",
+        Some(StorageFull | QuotaExceeded) => {
+            "make room on the state directory's disk, or inodes (`df`, `df -i`)"
+        }
         Some(ReadOnlyFilesystem) => "the disk is read-only: look into the kernel's log, and remount it",
         Some(NotFound) => "the state directory, or a part of it, was removed or unmounted under the agent",
         Some(PermissionDenied) => "the state directory must belong to the user that trailspool runs as",
@@ -468,7 +472,10 @@ impl<D: Disk> Storekeeper<D> {
             match self.spool.probe() {
                 Ok(()) => return self.status.clear(),
                 Err(error) => {
-                    self.status.raise(&format_args!("the state directory refuses a probe: {error}"), Some(error.kind()));
+                    self.status.raise(
+                        &format_args!("the state directory refuses a probe: {error}"),
+                        Some(error.kind()),
+                    );
                 }
             }
         }
@@ -614,7 +621,11 @@ fn another_body(wanted: &Wanted, len: u64, why: &str) -> Missed {
 }
 
 fn no_quarantine(fault: io::Error) -> Missed {
-    Missed::Disk(SpoolError::Disk { what: "set something aside in", path: quarantine::DIR.into(), error: fault })
+    Missed::Disk(SpoolError::Disk {
+        what: "set something aside in",
+        path: quarantine::DIR.into(),
+        error: fault,
+    })
 }
 
 fn name(id: &ObjectId) -> String {

@@ -170,9 +170,8 @@ fn passes(what: &str, word: &str, fault: impl Fn(&FaultDisk), heal: impl Fn(&Fau
     }
     assert_eq!(place.settled().collected, 20, "{what}");
     assert_eq!(place.status.fault(), None, "{what}: it is over");
-    let expected: Vec<String> = (0..20)
-        .flat_map(|n| [format!("{{\"n\":{n}}}"), format!("{{\"n\":{n},\"second\":true}}")])
-        .collect();
+    let expected: Vec<String> =
+        (0..20).flat_map(|n| [format!("{{\"n\":{n}}}"), format!("{{\"n\":{n},\"second\":true}}")]).collect();
     assert_eq!(delivered(&place.spool), expected, "{what}");
     assert_eq!(place.ledger.books("prod").counts.kept, 40, "{what}");
     place.stop();
