@@ -77,6 +77,11 @@ pub const CREDENTIALS_BYTES: usize = 16 * 1024;
 pub const CREDENTIALS_DEPTH: usize = 8;
 /// Bytes of a shared credentials or configuration file. Organisations with hundreds of accounts have some 50 KiB.
 pub const PROFILES_BYTES: u64 = 512 * 1024;
+/// Objects and arrays inside each other in answers of SQS and in its messages. Those of EventBridge have 5, and a relay may
+/// add some.
+pub const CONTROL_JSON_DEPTH: usize = 32;
+/// Bytes of one answer of SQS: a message may have 1 MiB, which escapes of characters outside ASCII make three times as long.
+pub const SQS_ANSWER_BYTES: usize = 3 * 1024 * 1024 + 64 * 1024;
 /// Profiles that refer to each other by `source_profile`.
 pub const PROFILE_CHAIN: usize = 8;
 /// Bytes of a `credential_process` command.
@@ -99,6 +104,10 @@ pub const SPOOL_BYTES_MIN: u64 = 4 * SEGMENT_BYTES;
 pub const BATCH_BYTES_RANGE: (u64, u64) = (4 * 1024, 8 * 1024 * 1024);
 /// Most records of one delivery batch.
 pub const BATCH_RECORDS_MAX: u64 = 100_000;
+/// Bytes of a derived account, `NAME@DOMAIN`. AWS's names have at most 64, mail addresses 254 (RFC 5321, section 4.5.3.1).
+pub const ACCOUNT_BYTES: usize = 512;
+/// Bytes of the ARN or id beside it. A user's ARN holds a path of up to 512 and a name of up to 64.
+pub const PRINCIPAL_BYTES: usize = 768;
 /// Bytes of one line of the agent's own log: what a pipe takes in one piece (PIPE_BUF on Linux).
 pub const LOG_LINE_BYTES: usize = 4096;
 /// Runs of one source and day at which the ledger merges some. A look-up asks each of them; a merge reads as many at once.

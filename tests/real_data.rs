@@ -14,22 +14,12 @@ use common::bucket::{Bucket, Fate, Object, gzip, line_of, truth, yesterday};
 use common::receiver::lines;
 use common::s3_server::{Faults, S3Server};
 use serde_json::value::RawValue;
+use trailspool::config;
+use trailspool::select::Attributor;
 
 #[test]
 fn real_records_arrive_byte_for_byte() {
-    let Some(archive) = archive() else {
-        println!("skipped: no data set; TRAILSPOOL_DATA names its folder, with cloudtrail.tar.gz in it");
-        return;
-    };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let unpacked = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(folder.path()).status();
-    assert!(unpacked.is_ok_and(|status| status.success()), "tar unpacks {}", archive.display());
-    let mut paths = Vec::new();
-    files_below(folder.path(), &mut paths);
-    paths.sort();
-    let objects: Vec<Object> = paths.iter().enumerate().filter_map(|(i, path)| object(i, path)).collect();
-    assert!(objects.len() > 50, "the data set has its files");
-
+    let Some((archive, objects)) = objects() else { return };
     let bucket = Bucket { name: "real".into(), prefix: String::new(), objects };
     let server = S3Server::start(&bucket, Faults::default());
     let home = Home::new();
@@ -48,6 +38,59 @@ fn real_records_arrive_byte_for_byte() {
     let lost = wanted.iter().filter(|&(line, times)| arrived.get(line) != Some(times)).count();
     assert_eq!(lost, 0, "records that did not arrive as often as they stand in the bucket");
     assert!(arrived.keys().all(|line| wanted.contains_key(line)), "nothing was invented");
+}
+
+/// Against a plain reading of the same records: names that stand in them, and nobody where none does.
+#[test]
+fn real_identities_have_their_accounts() {
+    let Some((archive, objects)) = objects() else { return };
+    let text = "[[source]]\nname = 's'\nbucket = 'b12'\nregion = 'us-east-1'\n[source.credentials]\nmethod = 'default'\n\
+                [[output]]\nname = 'o'\nkind = 'stdout'\n";
+    let config = config::parse(text, Path::new("trailspool.toml"), &|_| None).expect("a configuration");
+    let attributor = Attributor::new(&config.sources[0]);
+    let mut accounts = BTreeMap::<(&str, String), u32>::new();
+    for record in objects.iter().flat_map(|object| &object.records) {
+        let value: serde_json::Value = serde_json::from_slice(record).expect("JSON");
+        let identity = &value["userIdentity"];
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let Some(found) = attributor.attribute(record) else {
+            let hidden = text(&identity["userName"]) == "HIDDEN_DUE_TO_SECURITY_REASONS";
+            let named = ["userName", "arn", "invokedBy"].iter().any(|key| !text(&identity[key]).is_empty());
+            assert!(hidden || !named, "nobody is found in {identity}");
+            continue;
+        };
+        let kind = text(&identity["type"]);
+        assert_eq!(found.kind().label(), if kind.is_empty() { "Unknown" } else { &kind }, "{identity}");
+        let (name, user_name) = (found.name(), text(&identity["userName"]));
+        match &*kind {
+            "IAMUser" if !user_name.is_empty() => assert!(user_name.starts_with(name), "{identity}"),
+            "AWSService" => assert_eq!(name, text(&identity["invokedBy"])),
+            "Root" => assert_eq!(name, "root"),
+            // a person's name, a role's, or another account's: it stands there
+            _ => assert!(identity.to_string().contains(name), "{name}: {identity}"),
+        }
+        *accounts.entry((found.kind().label(), found.account().to_owned())).or_default() += 1;
+    }
+    let attributed: u32 = accounts.values().sum();
+    println!("{attributed} records of {} accounts in {}", accounts.len(), archive.display());
+    assert!(attributed > 3000 && accounts.contains_key(&("IAMUser", "bert-jan".to_owned())));
+}
+
+/// The data set: where it is, and its files as objects.
+fn objects() -> Option<(PathBuf, Vec<Object>)> {
+    let Some(archive) = archive() else {
+        println!("skipped: no data set; TRAILSPOOL_DATA names its folder, with cloudtrail.tar.gz in it");
+        return None;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let unpacked = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(folder.path()).status();
+    assert!(unpacked.is_ok_and(|status| status.success()), "tar unpacks {}", archive.display());
+    let mut paths = Vec::new();
+    files_below(folder.path(), &mut paths);
+    paths.sort();
+    let objects: Vec<Object> = paths.iter().enumerate().filter_map(|(i, path)| object(i, path)).collect();
+    assert!(objects.len() > 50, "the data set has its files");
+    Some((archive, objects))
 }
 
 #[allow(clippy::disallowed_methods, reason = "where a person keeps the data set")]

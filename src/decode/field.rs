@@ -61,6 +61,38 @@ pub fn find<'a>(record: &'a [u8], path: &Path) -> Field<'a> {
     }
 }
 
+/// The members of the object that `object` begins with, in their order: a key's bytes between its quotes, and its
+/// value. What is not JSON ends them with [`Field::Unreadable`] under an empty key.
+pub fn members(object: &[u8]) -> Members<'_> {
+    Members { reader: Reader { rest: object }, next: Next::First }
+}
+
+/// See [`members`].
+pub struct Members<'a> {
+    reader: Reader<'a>,
+    next: Next,
+}
+
+enum Next {
+    First,
+    More,
+    Ended,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a [u8], Field<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let member = match self.next {
+            Next::First => self.reader.first_member(),
+            Next::More => self.reader.next_member(),
+            Next::Ended => return None,
+        };
+        self.next = if let Ok(Some(_)) = member { Next::More } else { Next::Ended };
+        member.unwrap_or(Some((&[], Field::Unreadable)))
+    }
+}
+
 struct NotJson;
 
 /// Stands somewhere in a record.
@@ -103,6 +135,21 @@ impl<'a> Reader<'a> {
                 return Ok(false);
             }
         }
+    }
+
+    fn first_member(&mut self) -> Result<Option<(&'a [u8], Field<'a>)>, NotJson> {
+        self.take(b'{')?;
+        if self.peek()? == b'}' { Ok(None) } else { self.member().map(Some) }
+    }
+
+    fn next_member(&mut self) -> Result<Option<(&'a [u8], Field<'a>)>, NotJson> {
+        if self.comma_before(b'}')? { self.member().map(Some) } else { Ok(None) }
+    }
+
+    fn member(&mut self) -> Result<(&'a [u8], Field<'a>), NotJson> {
+        let key = self.string()?;
+        self.take(b':')?;
+        Ok((key, self.value()?))
     }
 
     /// Goes to an element of the array that begins here. `false`: there are not so many.
@@ -334,6 +381,18 @@ mod tests {
         assert_eq!(find(br#"{"a":"x",]]]"#, &Path::new("a")), Field::Text(b"x"));
     }
 
+    #[test]
+    fn members_come_in_order_and_end_where_it_is_not_json() {
+        let listed = |object: &'static str| members(object.as_bytes()).collect::<Vec<_>>();
+        let both: [(&[u8], Field<'_>); 2] = [(b"a", Field::Null), (b"b", Field::Object(b"{\"c\":1}"))];
+        assert_eq!(listed(r#" { "a" : null , "b":{"c":1} } behind"#), both);
+        assert_eq!(listed("{}"), []);
+        for broken in ["", "[", "{", "{,}", r#"{"a"}"#, r#"{"a":}"#] {
+            assert_eq!(listed(broken), [(&b""[..], Field::Unreadable)], "{broken}");
+        }
+        assert_eq!(listed(r#"{"a":null,]"#), [(&b"a"[..], Field::Null), (&b""[..], Field::Unreadable)]);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(record in r#"[{}\[\]":,\\a0 ]{0,60}"#, path in "[a0.]{0,5}") {
@@ -342,6 +401,8 @@ mod tests {
             {
                 prop_assert!(memchr::memmem::find(record.as_bytes(), raw).is_some());
             }
+            // Each member but an unreadable last one takes bytes.
+            prop_assert!(members(record.as_bytes()).count() <= record.len() + 1);
         }
     }
 }

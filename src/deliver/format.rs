@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! raw       <record>\n
-//! envelope  {"source":"…","bucket":"…","key":"…","index":<n>,"attribution":null,"record":<record>}\n
+//! envelope  {"source":"…","bucket":"…","key":"…","index":<n>,"attribution":<attribution>,"record":<record>}\n
 //! ```
 //!
 //! `<record>` is the record byte for byte as it stood in the object, with one exception: a raw CR or LF
@@ -11,6 +11,12 @@
 //! string they are not valid (RFC 8259, section 7). The length never changes, so what was forwarded can
 //! be compared with the object position by position.
 //!
+//! `<attribution>` is `null` or the account behind the record, of which `domain` and `principal` may be null:
+//!
+//! ```text
+//! {"account":"jsmith","domain":"corp.example.com","kind":"AssumedRole","principal":"arn:aws:sts::…"}
+//! ```
+//!
 //! In the envelope's own strings `"`, `\` and U+0000 to U+001F are escaped, everything else is UTF-8 as
 //! it is.
 
@@ -18,22 +24,44 @@ use std::fmt::Write as _;
 
 use crate::config::Format;
 use crate::record::ObjectId;
+use crate::select::Attribution;
 
 /// Bytes that [`append`] will add.
-pub fn encoded_len(format: Format, object: &ObjectId, index: u32, record: &[u8]) -> usize {
+pub fn encoded_len(
+    format: Format,
+    object: &ObjectId,
+    index: u32,
+    attribution: Option<&Attribution>,
+    record: &[u8],
+) -> usize {
     match format {
         Format::Raw => record.len() + 1,
         Format::Envelope => {
             let names: usize =
                 [&object.source, &object.bucket, &object.key].into_iter().map(|s| escaped_len(s)).sum();
-            SKELETON_BYTES + names + digits(index) + record.len()
+            SKELETON_BYTES + names + digits(index) + attribution_len(attribution) + record.len()
         }
     }
 }
 
+/// Whether lines of this format say which account is behind the record.
+pub fn wants_attribution(format: Format) -> bool {
+    match format {
+        Format::Raw => false,
+        Format::Envelope => true,
+    }
+}
+
 /// Adds one line to `out`.
-pub fn append(format: Format, object: &ObjectId, index: u32, record: &[u8], out: &mut Vec<u8>) {
-    out.reserve(encoded_len(format, object, index, record));
+pub fn append(
+    format: Format,
+    object: &ObjectId,
+    index: u32,
+    attribution: Option<&Attribution>,
+    record: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.reserve(encoded_len(format, object, index, attribution, record));
     match format {
         Format::Raw => append_on_one_line(record, out),
         Format::Envelope => {
@@ -43,6 +71,8 @@ pub fn append(format: Format, object: &ObjectId, index: u32, record: &[u8], out:
             }
             out.extend_from_slice(INDEX);
             append_number(index, out);
+            out.extend_from_slice(ATTRIBUTION);
+            append_attribution(attribution, out);
             out.extend_from_slice(RECORD);
             append_on_one_line(record, out);
             out.push(b'}');
@@ -53,9 +83,51 @@ pub fn append(format: Format, object: &ObjectId, index: u32, record: &[u8], out:
 
 const SKELETON: [&[u8]; 3] = [b"{\"source\":\"", b"\",\"bucket\":\"", b"\",\"key\":\""];
 const INDEX: &[u8] = b"\",\"index\":";
-const RECORD: &[u8] = b",\"attribution\":null,\"record\":";
-const SKELETON_BYTES: usize =
-    SKELETON[0].len() + SKELETON[1].len() + SKELETON[2].len() + INDEX.len() + RECORD.len() + b"}\n".len();
+const ATTRIBUTION: &[u8] = b",\"attribution\":";
+const RECORD: &[u8] = b",\"record\":";
+const SKELETON_BYTES: usize = SKELETON[0].len()
+    + SKELETON[1].len()
+    + SKELETON[2].len()
+    + INDEX.len()
+    + ATTRIBUTION.len()
+    + RECORD.len()
+    + b"}\n".len();
+
+/// The members of an attribution, in order.
+fn members(attribution: &Attribution) -> [(&'static str, Option<&str>); 4] {
+    [
+        ("{\"account\":", Some(attribution.account())),
+        (",\"domain\":", attribution.domain()),
+        (",\"kind\":", Some(attribution.kind().label())),
+        (",\"principal\":", attribution.principal()),
+    ]
+}
+
+fn attribution_len(attribution: Option<&Attribution>) -> usize {
+    let Some(attribution) = attribution else { return NULL.len() };
+    let member = |(name, value): (&str, Option<&str>)| {
+        name.len() + value.map_or(NULL.len(), |text| escaped_len(text) + 2)
+    };
+    members(attribution).into_iter().map(member).sum::<usize>() + 1
+}
+
+fn append_attribution(attribution: Option<&Attribution>, out: &mut Vec<u8>) {
+    let Some(attribution) = attribution else { return out.extend_from_slice(NULL) };
+    for (name, value) in members(attribution) {
+        out.extend_from_slice(name.as_bytes());
+        match value {
+            None => out.extend_from_slice(NULL),
+            Some(text) => {
+                out.push(b'"');
+                append_escaped(text, out);
+                out.push(b'"');
+            }
+        }
+    }
+    out.push(b'}');
+}
+
+const NULL: &[u8] = b"null";
 
 fn append_on_one_line(record: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
@@ -113,6 +185,9 @@ fn append_number(number: u32, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Source};
+    use crate::discover::testing;
+    use crate::select::Attributor;
     use proptest::prelude::*;
 
     fn object(source: &str, bucket: &str, key: &str) -> ObjectId {
@@ -121,7 +196,7 @@ mod tests {
 
     fn line(format: Format, object: &ObjectId, index: u32, record: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        append(format, object, index, record, &mut out);
+        append(format, object, index, None, record, &mut out);
         out
     }
 
@@ -141,6 +216,32 @@ mod tests {
             "\n"
         );
         assert_eq!(std::str::from_utf8(&got), Ok(want));
+    }
+
+    #[test]
+    fn the_envelope_says_which_account_is_behind_the_record() {
+        let source = Source { attribution: config::Attribution::ShortName, ..testing::source("s") };
+        let envelope = |record: &str| {
+            let attribution = Attributor::new(&source).attribute(record.as_bytes());
+            let (id, mut out) = (object("s", "b", "k"), Vec::new());
+            append(Format::Envelope, &id, 0, attribution.as_ref(), record.as_bytes(), &mut out);
+            let bytes = encoded_len(Format::Envelope, &id, 0, attribution.as_ref(), record.as_bytes());
+            assert_eq!(out.len(), bytes);
+            let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            line["attribution"].to_string()
+        };
+        let record =
+            r#"{"userIdentity":{"type":"AssumedRole","principalId":"AROA:j\"s\u003d@corp.example.com"}}"#;
+        assert_eq!(
+            envelope(record),
+            r#"{"account":"j\"s=","domain":"corp.example.com","kind":"AssumedRole","principal":"AROA:j\"s=@corp.example.com"}"#
+        );
+        let service = r#"{"userIdentity":{"type":"AWSService","invokedBy":"config.amazonaws.com"}}"#;
+        assert_eq!(
+            envelope(service),
+            r#"{"account":"config.amazonaws.com","domain":null,"kind":"AWSService","principal":null}"#
+        );
+        assert_eq!(envelope("{}"), "null");
     }
 
     #[test]
@@ -192,7 +293,7 @@ mod tests {
         ) {
             let id = object(&source, &bucket, &key);
             let got = line(Format::Envelope, &id, index, &record);
-            prop_assert_eq!(got.len(), encoded_len(Format::Envelope, &id, index, &record));
+            prop_assert_eq!(got.len(), encoded_len(Format::Envelope, &id, index, None, &record));
             let mut rest = &got[..];
             for (name, value) in [("{\"source\":", &source), (",\"bucket\":", &bucket), (",\"key\":", &key)] {
                 let (text, after) = read_string(rest.strip_prefix(name.as_bytes()).unwrap());
@@ -215,7 +316,7 @@ mod tests {
             let id = object("s", "b", &key);
             for format in [Format::Raw, Format::Envelope] {
                 let got = line(format, &id, index, &record);
-                prop_assert_eq!(got.len(), encoded_len(format, &id, index, &record));
+                prop_assert_eq!(got.len(), encoded_len(format, &id, index, None, &record));
                 prop_assert_eq!(memchr::memchr2(b'\n', b'\r', &got), Some(got.len() - 1));
             }
         }

@@ -1,39 +1,43 @@
 //! From the spool to the receivers: one loop and one cursor per output.
 //!
 //! ```text
-//!  spool ─► backlog ─► format ─► batch ─► sender: http, file, stdout
-//!             ▲                    │ accepted: the cursor moves
-//!             └────────────────────┤ refused: halved, a bad record goes to the quarantine
-//!                                  └ no answer: sent again
+//!  spool ─► backlog ─► encoding ─► batch, lines ─► sender: http, file, stdout
+//!             ▲                      │ accepted: the cursor moves
+//!             └──────────────────────┤ refused: halved, a bad record goes to the quarantine
+//!                                    └ no answer: sent again
 //! ```
 //!
-//! `format` and `batch` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
+//! `encoding` (with `format`), `batch`, `lines` and `unconfirmed` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
 //! `sender` what it asks of a receiver, `status` what it tells the operator.
 
 pub mod backlog;
 pub mod batch;
+pub mod encoding;
 pub mod file;
 pub mod format;
 pub mod http;
+pub mod lines;
 mod output;
 pub mod sender;
 pub mod status;
 pub mod stdout;
+pub mod unconfirmed;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::config::{Output, OutputKind};
 use crate::net::Proxies;
+use crate::select::Attributors;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
 use backlog::Spooled;
+use lines::Lines;
 use sender::{Outcome, Sender};
 pub use status::OutputStatus;
 
-/// The task of one output. It delivers until `stop` turns true (or its sender is gone), lets a request under
+/// The task of one output; `attributors` says of each source which account is behind its records. It delivers until `stop` turns true (or its sender is gone), lets a request under
 /// way end for a few seconds, saves the cursor and ends. Everything is delivered when
 /// [`Spool::drained`] says so.
 ///
@@ -43,6 +47,7 @@ pub use status::OutputStatus;
 /// A text for the operator, when the output cannot work at all.
 pub fn output<D: Disk>(
     config: Output,
+    attributors: Arc<Attributors>,
     spool: Arc<Spool<D>>,
     quarantine: Quarantine<D>,
     stop: watch::Receiver<bool>,
@@ -52,7 +57,7 @@ pub fn output<D: Disk>(
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
     let committed = spool.subscribe();
     let backlog = Spooled::new(&config.name, spool, quarantine).map_err(|error| fault(error.to_string()))?;
-    Ok(async move { output::run(&config, receiver, backlog, committed, stop, status).await })
+    Ok(async move { output::run(&config, attributors, receiver, backlog, committed, stop, status).await })
 }
 
 enum Receiver {
@@ -81,7 +86,7 @@ impl Receiver {
 }
 
 impl Sender for Receiver {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
         match self {
             Receiver::Http(http) => http.send(lines).await,
             Receiver::File(file) => file.send(lines).await,

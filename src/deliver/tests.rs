@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Format;
 use crate::fault_disk::{Cuts, FaultDisk, Survive};
 use crate::record::{Counts, ObjectFate, ObjectId};
-use crate::spool::{Options, Position, Writer};
+use crate::spool::{Compression, Options, Position, Writer};
 
 const OBJECTS: usize = 40;
 const RECORDS: usize = 3 * OBJECTS;
@@ -29,6 +29,7 @@ fn open(disk: &FaultDisk) -> Place {
         max_bytes: 1 << 20,
         segment_bytes: 4096,
         max_record_bytes: 1024,
+        compression: Compression::None,
         outputs: vec!["siem".into()],
     };
     let (writer, spool, _) = crate::spool::open(
@@ -87,7 +88,8 @@ impl Place {
 struct Strict(Arc<Mutex<Vec<usize>>>);
 
 impl Sender for Strict {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        let lines = lines.bytes();
         sleep(Duration::from_millis(200)).await;
         let text = std::str::from_utf8(&lines).unwrap();
         if text.contains("bad") {
@@ -114,7 +116,8 @@ async fn run(place: &Place, accepted: &Arc<Mutex<Vec<usize>>>, at_most: Duration
     let status = Arc::new(OutputStatus::default());
     let config = config(OutputKind::Stdout);
     let sender = Strict(accepted.clone());
-    let running = output::run(&config, sender, backlog, place.spool.subscribe(), stopping, status);
+    let running =
+        output::run(&config, Arc::default(), sender, backlog, place.spool.subscribe(), stopping, status);
     let _ = timeout(at_most, async {
         tokio::join!(running, async {
             place.drained().await;
@@ -172,9 +175,15 @@ async fn an_output_into_a_file_follows_the_commits_and_goes_on_after_a_restart()
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(OutputStatus::default());
         let kind = OutputKind::File { path: path.clone(), rotate_bytes: u64::MAX, rotate_keep: 1 };
-        let task =
-            output(config(kind), place.spool.clone(), place.quarantine.clone(), stopping, status.clone())
-                .unwrap();
+        let task = output(
+            config(kind),
+            Arc::default(),
+            place.spool.clone(),
+            place.quarantine.clone(),
+            stopping,
+            status.clone(),
+        )
+        .unwrap();
         let task = tokio::spawn(task);
         for object in half.clone() {
             place.collect(object..object + 1);

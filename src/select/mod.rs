@@ -3,8 +3,10 @@
 //! A core without failure: a record that a rule cannot read is kept (invariant 7). Counts follow the books:
 //! what was decided in an object that ends in the quarantine, or has to be decoded again, was not removed.
 
+pub mod attribution;
 mod rules;
 
+pub use attribution::{Attribution, Attributor, Attributors};
 pub use rules::{Dropped, Rules};
 
 use crate::config::Source;

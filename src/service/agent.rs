@@ -30,6 +30,7 @@ use crate::discover::poll::Poller;
 use crate::discover::queue::Queue;
 use crate::discover::status::{SourceStatus, Trouble};
 use crate::net::{self, Backoff};
+use crate::select::Attributors;
 use crate::spool::std_disk::StdDisk;
 use crate::spool::{self, Quarantine, Recovery, Spool, Writer};
 use crate::{limits, record};
@@ -116,10 +117,12 @@ impl Agent {
     }
 
     fn start_outputs(&mut self, quarantine: &Quarantine<StdDisk>) -> Result<(), StartError> {
+        let attributors = Arc::new(Attributors::new(&self.config.sources));
         for output in &self.config.outputs {
             let status = Arc::new(OutputStatus::default());
             let task = deliver::output(
                 output.clone(),
+                attributors.clone(),
                 self.spool.clone(),
                 quarantine.clone(),
                 self.stop_outputs.subscribe(),
@@ -289,6 +292,7 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         max_bytes: config.spool.max_bytes,
         segment_bytes: limits::SEGMENT_BYTES,
         max_record_bytes: config.spool.max_record_bytes,
+        compression: config.spool.compression,
         outputs: config.outputs.iter().map(|output| output.name.clone()).collect(),
     };
     let mut replayed = Ok(());

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo_fuzz=$1 seconds=$2
 export RUSTUP_TOOLCHAIN=nightly
+export CARGO_PROFILE_RELEASE_DEBUG=false
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
