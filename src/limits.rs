@@ -42,6 +42,9 @@ pub const LISTED_KEYS: usize = 256;
 pub const LIST_PAGE_KEYS: usize = 1000;
 /// Bytes of their names, without what all have in common. Names of log files need 70 each.
 pub const LIST_PAGE_TEXT: usize = 128 * 1024;
+/// Streams that are listed at once, all sources together, though one of each at least; and folders as many. With them
+/// five thousand streams take a minute at 50 ms for each answer; each holds a page: 150 KiB at most, 90 of log files.
+pub const LISTS_IN_FLIGHT: usize = 8;
 /// Objects that wait for a fetch worker, all sources together; about 400 bytes each.
 pub const QUEUED_OBJECTS: usize = 512;
 /// Bytes kept of an error answer's body.
