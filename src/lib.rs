@@ -11,10 +11,11 @@
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
-//! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
-//! `select` without `remembered`, `spool::frame`, `deliver::batch`, `deliver::format`, `aws::fault`, `aws::partition`,
+//! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
+//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`,
+//! `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
-//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::report`) take bytes, events and `now`, and return
+//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
 //! `tests/boundary.rs` holds that line.
 //!
@@ -28,6 +29,7 @@
 //!    `test:a_kept_record_is_kept_once_wherever_the_power_is_cut` (duplicates),
 //!    `test:kills_lose_no_event_and_let_no_duplicate_through`
 //! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
+//!    `test:a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave`,
 //!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,
 //!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger)
 //! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry before the fsync that covers
@@ -45,10 +47,12 @@
 //!    counted and reported; the rest goes on. A rule that cannot read a field keeps the record.
 //!    `test:a_damaged_object_is_set_aside_with_its_bytes_and_the_rest_goes_on`,
 //!    `test:a_bad_line_among_good_ones_is_set_aside_alone`,
+//!    `test:a_flipped_bit_at_every_byte_is_found_and_costs_no_more_than_it_must`,
 //!    `test:a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record`
 //! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped.
 //!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,
-//!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`
+//!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`,
+//!    `test:a_disk_without_room_pauses_and_loses_nothing`, `test:a_file_system_that_turns_read_only_pauses_and_loses_nothing`
 //! 9. **The watchdog is petted by progress**, not by a timer. There is no watchdog yet; nothing pets one.
 //! 10. **Secrets stay in**: never in logs, errors, status or the spool.
 //!     `test:an_unknown_access_key_ends_with_77_and_the_secret_is_not_shown`,

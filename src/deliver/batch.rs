@@ -20,6 +20,10 @@
 //! requests, and a run of bad records at the head of the spool is passed. What still waits for the operator
 //! is a batch of nothing but bad records (or a lone one) when nothing was accepted since the start.
 //!
+//! **Answers record by record** ([`Batch::answered_each`]): what the receiver accepted beside a refused record is the
+//! proof that it means the record. Records that it wants again are sent again with everything between the first and the
+//! last of them; what is known of the others is kept.
+//!
 //! **Sizes.** A request that was too large teaches a limit, so that the next batches fit at once; the limit
 //! doubles again after [`GROW_AFTER`] accepted requests. A request that keeps breaking on the way (a slow
 //! link, a proxy that hangs up) is halved too, but never below [`BROKEN_FLOOR`] bytes, and no record is ever
@@ -27,6 +31,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+
+use super::sender::Fate;
 
 /// Accepted requests after which a learned size limit doubles.
 pub const GROW_AFTER: u32 = 64;
@@ -117,6 +123,17 @@ struct Entry<C> {
     end: usize,
     /// Where the cursor stands behind the record.
     after: C,
+    /// What an answer record by record said of it.
+    known: Known,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    Accepted,
+    Refused,
+    /// Refused, and that is believed.
+    Bad,
 }
 
 impl<C: Copy> Batch<C> {
@@ -169,7 +186,7 @@ impl<C: Copy> Batch<C> {
     /// Adds a record of `bytes`; `after` is where the cursor stands behind it.
     pub fn push(&mut self, bytes: usize, after: C) {
         let end = self.bytes(0..self.records.len()).end + bytes;
-        self.records.push(Entry { end, after });
+        self.records.push(Entry { end, after, known: Known::Nothing });
         self.bounds.clear();
         self.bounds.push(self.records.len());
     }
@@ -258,6 +275,44 @@ impl<C: Copy> Batch<C> {
         }
     }
 
+    /// The answer to [`Step::Send`], record by record; those that `fates` does not reach are to be sent again.
+    pub fn answered_each(&mut self, fates: &[Fate]) {
+        let Some(&bound) = self.bounds.last() else { return };
+        let accepted = fates.contains(&Fate::Accepted);
+        let refused = fates.iter().any(|fate| matches!(fate, Fate::Refused | Fate::Unfit));
+        match fates {
+            _ if !accepted && !refused => return,
+            [fate] if self.canaries > 0 => {
+                let accepted = *fate == Fate::Accepted;
+                return self.answered(if accepted { Answer::Accepted } else { Answer::Rejected });
+            }
+            _ if self.doubts > 0 && !accepted => return self.try_alone(),
+            _ => {}
+        }
+        if accepted {
+            self.believe();
+        }
+        let sent = &mut self.records[self.next..bound];
+        for (entry, fate) in sent.iter_mut().zip(fates) {
+            entry.known = match (entry.known, fate) {
+                (Known::Accepted, _) | (_, Fate::Accepted) => Known::Accepted,
+                (Known::Bad, _) | (_, Fate::Unfit) => Known::Bad,
+                (Known::Refused, _) | (_, Fate::Refused) if accepted => Known::Bad,
+                (Known::Refused, _) | (_, Fate::Refused) => Known::Refused,
+                (Known::Nothing, Fate::Again) => Known::Nothing,
+            };
+        }
+        // a record that is sent again was not refused yet: what was accepted so far proves nothing of it
+        self.evidence = false;
+        self.broken = 0;
+        if let Some(last) = sent.iter().rposition(|entry| entry.known == Known::Nothing)
+            && self.next + last + 1 < bound
+        {
+            self.bounds.push(self.next + last + 1);
+        }
+        self.pass();
+    }
+
     /// The answer to [`Step::Probe`].
     pub fn probed(&mut self, accepted: bool) {
         if accepted {
@@ -299,6 +354,26 @@ impl<C: Copy> Batch<C> {
         self.next = bound;
         self.bounds.pop();
         self.broken = 0;
+        self.pass();
+    }
+
+    /// Goes on over records that an answer record by record has settled.
+    fn pass(&mut self) {
+        while let Some(&bound) = self.bounds.last() {
+            while self.next < bound {
+                match self.records[self.next].known {
+                    Known::Nothing => return,
+                    Known::Accepted => {}
+                    Known::Bad if self.believed == self.suspects.len() => {
+                        self.suspects.push_back(self.next);
+                        self.believed += 1;
+                    }
+                    Known::Bad | Known::Refused => self.suspects.push_back(self.next),
+                }
+                self.next += 1;
+            }
+            self.bounds.pop();
+        }
     }
 
     fn halve(&mut self, bound: usize) {

@@ -16,8 +16,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-
+use super::lines::Lines;
 use super::sender::{Outcome, Reason, Sender};
 
 /// Permissions of a new file: logs are for the group that reads them, not for everybody.
@@ -41,7 +40,8 @@ impl File {
 }
 
 impl Sender for File {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        let lines = lines.bytes();
         let log = self.log.clone();
         // a cancelled write goes on by itself; the next one waits for the lock, so they never mix
         let written = tokio::task::spawn_blocking(move || {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     async fn send(file: &mut File, lines: &str) -> Outcome {
-        file.send(Bytes::copy_from_slice(lines.as_bytes())).await
+        file.send(Lines::from(lines)).await
     }
 
     fn held(outcome: Outcome) -> String {

@@ -23,6 +23,7 @@ use http_body_util::Full;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::lines::Lines;
 use super::sender::{Outcome, Reason, Sender, said};
 use crate::config::Secret;
 use crate::limits;
@@ -59,8 +60,8 @@ impl Http {
     ) -> Result<Http, String> {
         let times = Timeouts { connect: CONNECT.min(timeout), first_byte: timeout, stall: timeout };
         let (ca_file, proxies) = way;
-        let client =
-            Client::new(Options { ca_file, proxies, timeouts: times }).map_err(|error| error.to_string())?;
+        let client = Client::new(Options { ca_file, identity: None, proxies, timeouts: times })
+            .map_err(|error| error.to_string())?;
         let authorization = bearer_token.map(bearer).transpose()?;
         Ok(Http {
             client,
@@ -193,7 +194,8 @@ impl Http {
 }
 
 impl Sender for Http {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        let lines = lines.bytes();
         timeout(self.timeout, self.exchange(lines)).await.unwrap_or_else(|_| Outcome::Retry {
             reason: Reason::Timeout,
             text: format!("{} did not answer within {:?}", self.origin, self.timeout),
@@ -306,7 +308,7 @@ mod tests {
 
     async fn outcome_of(play: Play) -> Outcome {
         let (url, _playing) = server(vec![play]).await;
-        http(&url, Some("t-secret")).send(Bytes::from_static(LINES)).await
+        http(&url, Some("t-secret")).send(Lines::from(LINES)).await
     }
 
     async fn outcome(answer: &'static str) -> Outcome {
@@ -321,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn the_request_is_a_post_of_the_lines_as_they_are() {
         let (url, playing) = server(vec![Play::Answer("HTTP/1.1 204 No Content\r\n\r\n")]).await;
-        let sent = http(&url, Some("t-secret")).send(Bytes::from_static(LINES)).await;
+        let sent = http(&url, Some("t-secret")).send(Lines::from(LINES)).await;
         assert_eq!(sent, Outcome::Accepted);
         let request = String::from_utf8(playing.await.unwrap().remove(0)).unwrap();
         assert!(
@@ -403,10 +405,10 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap()
         };
-        assert_eq!(retry(http(&nobody, None).send(Bytes::from_static(LINES)).await).0, Reason::Connect);
+        assert_eq!(retry(http(&nobody, None).send(Lines::from(LINES)).await).0, Reason::Connect);
         let (url, _playing) = server(vec![Play::Silence]).await;
         let mut impatient = Http::new(&url, Duration::from_millis(50), None, Default::default()).unwrap();
-        assert_eq!(retry(impatient.send(Bytes::from_static(LINES)).await).0, Reason::Timeout);
+        assert_eq!(retry(impatient.send(Lines::from(LINES)).await).0, Reason::Timeout);
         assert!(matches!(outcome("220 mail.example ESMTP\r\n").await, Outcome::Hold(_)));
     }
 
@@ -415,7 +417,7 @@ mod tests {
         // whether the answer or the reset is seen first is the network's choice; both lead to smaller requests
         let early = Play::AnswerEarly("HTTP/1.1 413 x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
         let (url, _playing) = server(vec![early]).await;
-        let outcome = http(&url, None).send(Bytes::from(vec![b'\n'; 8 << 20])).await;
+        let outcome = http(&url, None).send(Lines::one(Bytes::from(vec![b'\n'; 8 << 20]))).await;
         assert!(
             matches!(outcome, Outcome::TooLarge(_) | Outcome::Retry { reason: Reason::Broken, .. }),
             "{outcome:?}"

@@ -1,28 +1,30 @@
 //! From the spool to the receivers: one loop and one cursor per output.
 //!
 //! ```text
-//!  spool ─► backlog ─► format ─► batch ─► sender: http, file, stdout
-//!             ▲                    │ accepted: the cursor moves
-//!             └────────────────────┤ refused: halved, a bad record goes to the quarantine
-//!                                  └ no answer: sent again
+//!  spool ─► backlog ─► encoding ─► batch, lines ─► sender: http, file, stdout
+//!             ▲                      │ accepted: the cursor moves
+//!             └──────────────────────┤ refused: halved, a bad record goes to the quarantine
+//!                                    └ no answer: sent again
 //! ```
 //!
-//! `format` and `batch` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
+//! `encoding` (with `format`), `batch`, `lines` and `unconfirmed` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
 //! `sender` what it asks of a receiver, `status` what it tells the operator.
 
 pub mod backlog;
 pub mod batch;
+pub mod encoding;
 pub mod file;
 pub mod format;
 pub mod http;
+pub mod lines;
 mod output;
 pub mod sender;
 pub mod status;
 pub mod stdout;
+pub mod unconfirmed;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::config::{Output, OutputKind};
@@ -31,6 +33,7 @@ use crate::select::Attributors;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
 use backlog::Spooled;
+use lines::Lines;
 use sender::{Outcome, Sender};
 pub use status::OutputStatus;
 
@@ -83,7 +86,7 @@ impl Receiver {
 }
 
 impl Sender for Receiver {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
         match self {
             Receiver::Http(http) => http.send(lines).await,
             Receiver::File(file) => file.send(lines).await,

@@ -2,11 +2,14 @@
 //!
 //! What holds, at every await (so that a crash or a stop may come anywhere):
 //! * the cursor only moves over records that the receiver accepted, or that are durably in the quarantine;
-//! * the cursor is made durable before the loop waits for anything, and once in [`SAVE_EVERY`] while it moves:
-//!   that much is sent again after a crash, no more;
+//! * the cursor is made durable before the loop waits for anything, at the first acknowledgement after the start, and
+//!   once in [`SAVE_EVERY`] while it moves: that much is sent again after a crash, no more; and a process that dies
+//!   again and again comes on with each life that lasts for one batch;
+//! * where a receiver acknowledges nothing, the cursor stays behind what went into the connection
+//!   ([`super::unconfirmed`]), and a broken connection takes the reader back to it;
 //! * a stop lets the request under way end, but waits no longer than [`STOP_GRACE`]; then the cursor is saved.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +20,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backlog::{Backlog, Refused};
 use super::batch::{Answer, Batch, Step};
-use super::format;
-use super::sender::{Outcome, Reason, Sender};
+use super::encoding::{Encoding, Record};
+use super::lines::{Buffer, Lines};
+use super::sender::{Again, Fate, Items, Outcome, Reason, Refusal, Sender};
 use super::status::{OutputStatus, Reporter};
-use crate::config::{Format, Output};
+use super::unconfirmed::Unconfirmed;
+use crate::config::Output;
 use crate::limits;
 use crate::net::Backoff;
 use crate::select::Attributors;
@@ -47,11 +52,11 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
     let work = Work {
         backlog,
         batch: Batch::new(config.batch_bytes, config.batch_records),
-        lines: Vec::new(),
-        format: config.format,
-        attributors,
+        lines: Buffer::default(),
+        encoding: Encoding::of(config, attributors),
         batch_bytes: config.batch_bytes,
         next: Next::Here,
+        settled: None,
     };
     let mut output = Loop {
         work: Some(work),
@@ -60,15 +65,17 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         stop,
         reporter: Reporter::new(&config.name, status),
         control: None,
-        refusals: VecDeque::new(),
+        refusals: BTreeMap::new(),
         said: String::new(),
         retry: Backoff::new(RETRY.0, RETRY.1),
         hold: Backoff::new(HOLD.0, HOLD.1),
-        saved: Instant::now(),
+        saved: None,
         rested: false,
+        unconfirmed: Unconfirmed::default(),
+        written: 0,
     };
     while let Ok(()) = output.turn().await {}
-    output.save().await;
+    output.end().await;
 }
 
 /// The agent is stopping.
@@ -79,12 +86,13 @@ struct Work<B: Backlog> {
     backlog: B,
     batch: Batch<B::Cursor>,
     /// The lines of the batch.
-    lines: Vec<u8>,
-    format: Format,
-    attributors: Arc<Attributors>,
+    lines: Buffer,
+    encoding: Encoding,
     batch_bytes: usize,
     /// Where the next batch begins.
     next: Next<B::Cursor>,
+    /// Behind the settled records of this and earlier batches, where the spool's own cursor is not there yet.
+    settled: Option<B::Cursor>,
 }
 
 enum Next<C> {
@@ -105,21 +113,20 @@ struct Loop<S, B: Backlog, P> {
     reporter: Reporter,
     /// A line that the receiver accepted once, to find out whether it accepts anything.
     control: Option<Bytes>,
-    /// Why the records were refused that are not set aside yet, in their order.
-    refusals: VecDeque<Refusal>,
+    /// Why records of the batch were refused that are not set aside yet, by their place in it.
+    refusals: BTreeMap<usize, Refusal>,
     /// What the receiver said when it refused something last.
     said: String,
     retry: Backoff,
     hold: Backoff,
-    /// When the cursor was made durable last.
-    saved: Instant,
+    /// When the cursor was made durable last; `None` before the first acknowledgement.
+    saved: Option<Instant>,
     /// It was, since there is nothing more to do.
     rested: bool,
-}
-
-struct Refusal {
-    reason: &'static str,
-    text: String,
+    /// Settled records whose connection has to stand a little longer.
+    unconfirmed: Unconfirmed<B::Cursor>,
+    /// Bytes accepted since they were counted last.
+    written: usize,
 }
 
 enum Quarantined {
@@ -136,51 +143,72 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn turn(&mut self) -> Result<(), Stopped> {
         self.committed.mark_unchanged();
         self.rested = false;
+        if let Some(again) = self.confirm()? {
+            return self.send_again(again).await;
+        }
+        let work = self.work()?;
+        if matches!(work.next, Next::Unsettled) {
+            work.settled = None;
+            self.unconfirmed.lost();
+        }
         if let Err(text) = self.blocking(Work::fill).await? {
             return self.trouble(Reason::Storage, text, None).await;
         }
         if self.work()?.batch.is_empty() {
-            self.reporter.idle();
+            if self.unconfirmed.is_empty() {
+                self.reporter.idle();
+            }
             return self.wait_for_records().await;
         }
         self.reporter.begin();
-        let lines = Bytes::from(std::mem::take(&mut self.work()?.lines));
+        let lines = self.work()?.lines.take();
         let delivered = self.deliver(&lines).await;
-        self.work()?.take_back(lines);
+        let work = self.work()?;
+        work.lines.take_back(lines, work.batch_bytes);
         delivered
     }
 
     /// The cursor is saved on the way when that is due, not at once: commits may come every moment.
     async fn wait_for_records(&mut self) -> Result<(), Stopped> {
         loop {
-            let due = self.saved + SAVE_EVERY;
+            let due = self.saved.unwrap_or_else(Instant::now) + SAVE_EVERY;
+            let confirmed = self.unconfirmed.due().map(Instant::from_std);
             tokio::select! {
                 changed = self.committed.changed() => return changed.map_err(|_| Stopped),
                 () = stopped(&mut self.stop) => return Err(Stopped),
-                () = sleep_until(due), if !self.rested => {}
+                () = sleep_until(due), if !self.rested => self.rested = self.save().await,
+                // the next turn confirms
+                () = sleep_until(confirmed.unwrap_or(due)), if confirmed.is_some() => return Ok(()),
             }
-            self.rested = self.save().await;
         }
     }
 
     /// Brings a batch to its end, or gives it up in doubt.
-    async fn deliver(&mut self, lines: &Bytes) -> Result<(), Stopped> {
+    async fn deliver(&mut self, lines: &Lines) -> Result<(), Stopped> {
         self.refusals.clear();
         loop {
             let control = self.control.clone();
             match self.work()?.batch.step(control.is_some()) {
                 Step::Send(records) => {
-                    let bytes = self.work()?.batch.bytes(records.clone());
-                    let outcome = self.send(lines.slice(bytes)).await?;
-                    self.answered(outcome, records, lines).await?;
+                    if let Some(again) = self.confirm()? {
+                        return self.send_again(again).await;
+                    }
+                    let lines = lines.slice(records.clone());
+                    let outcome = self.send(lines.clone()).await?;
+                    if !self.unconfirmed.is_empty()
+                        && let Outcome::Retry { reason, text, after } = outcome
+                    {
+                        return self.send_again(Again { reason, text, after }).await;
+                    }
+                    self.answered(outcome, records, &lines).await?;
                 }
                 Step::Probe => {
-                    let outcome = self.send(control.unwrap_or_default()).await?;
+                    let outcome = self.send(Lines::one(control.unwrap_or_default())).await?;
                     self.probed(outcome).await?;
                 }
                 Step::SetAside(record) => {
-                    let bytes = self.work()?.batch.bytes(record..record + 1);
-                    if let Quarantined::Changed = self.set_aside(lines.slice(bytes)).await? {
+                    let line = lines.slice(record..record + 1);
+                    if let Quarantined::Changed = self.set_aside(record, line).await? {
                         return Ok(());
                     }
                 }
@@ -191,62 +219,112 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         }
     }
 
+    /// What the answer to these records of the batch, which are these lines, means for it.
     async fn answered(
         &mut self,
         outcome: Outcome,
         records: Range<usize>,
-        lines: &Bytes,
+        lines: &Lines,
     ) -> Result<(), Stopped> {
-        let batch = &mut self.work()?.batch;
         let (answer, refusal) = match outcome {
             Outcome::Accepted => {
-                let last = batch.bytes(records.end - 1..records.end);
-                let bytes = batch.bytes(records.clone()).len();
-                batch.answered(Answer::Accepted);
-                if last.len() <= limits::CONTROL_BYTES || self.control.is_none() {
-                    self.control = Some(Bytes::copy_from_slice(&lines[last]));
-                }
-                self.reporter.delivered(records.len(), bytes);
-                self.retry.reset();
-                self.hold.reset();
+                self.work()?.batch.answered(Answer::Accepted);
+                self.accepted(records.len(), lines.total(), lines.get(lines.count() - 1));
                 return Ok(());
             }
             Outcome::TooLarge(text) => (Answer::TooLarge, Refusal { reason: "too-large", text }),
             Outcome::Rejected(text) => (Answer::Rejected, Refusal { reason: "rejected", text }),
-            Outcome::Retry { reason, text, after } => {
-                if matches!(reason, Reason::Timeout | Reason::Broken) {
-                    batch.answered(Answer::Broken);
-                }
-                return self.trouble(reason, text, after).await;
-            }
+            Outcome::Retry { reason, text, after } => return self.again(Again { reason, text, after }).await,
             Outcome::Hold(text) => return self.trouble(Reason::Held, text, None).await,
+            Outcome::Items(items) => return self.answered_each(*items, records, lines).await,
         };
-        batch.answered(answer);
-        let suspects = batch.suspects();
+        self.work()?.batch.answered(answer);
         self.said.clone_from(&refusal.text);
-        if suspects > self.refusals.len() {
-            self.refusals.push_back(refusal);
+        if records.len() == 1 {
+            self.refusals.insert(records.start, refusal);
         }
         Ok(())
     }
 
+    /// The same, for an answer record by record.
+    async fn answered_each(
+        &mut self,
+        items: Items,
+        records: Range<usize>,
+        lines: &Lines,
+    ) -> Result<(), Stopped> {
+        let Items { fates, refusals, again } = items;
+        let fates = &fates[..fates.len().min(records.len())];
+        let accepted = || (0..fates.len()).filter(|&at| fates[at] == Fate::Accepted);
+        if let Some(last) = accepted().next_back() {
+            let bytes = accepted().map(|at| lines.get(at).len()).sum();
+            self.accepted(accepted().count(), bytes, lines.get(last));
+        }
+        let mut listed = refusals.into_iter().peekable();
+        let mut why = None;
+        for (at, _) in
+            fates.iter().enumerate().filter(|(_, fate)| matches!(fate, Fate::Refused | Fate::Unfit))
+        {
+            while let Some((_, refusal)) = listed.next_if(|&(listed, _)| listed <= at) {
+                why = Some(refusal);
+            }
+            let refusal = why.clone().unwrap_or_else(no_reason);
+            self.said.clone_from(&refusal.text);
+            self.refusals.insert(records.start + at, refusal);
+        }
+        self.work()?.batch.answered_each(fates);
+        match again {
+            Some(again) if fates.iter().any(|&fate| fate != Fate::Again) => {
+                self.settle().await?;
+                self.trouble(again.reason, again.text, again.after).await
+            }
+            Some(again) => self.again(again).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Some records are the receiver's; `last` is the last one of them.
+    fn accepted(&mut self, records: usize, bytes: usize, last: &[u8]) {
+        if last.len() <= limits::CONTROL_BYTES || self.control.is_none() {
+            self.control = Some(Bytes::copy_from_slice(last));
+        }
+        self.written += bytes;
+        self.reporter.delivered(records, bytes);
+        self.retry.reset();
+        self.hold.reset();
+    }
+
+    /// Everything that was sent is sent again.
+    async fn again(&mut self, again: Again) -> Result<(), Stopped> {
+        if matches!(again.reason, Reason::Timeout | Reason::Broken) {
+            self.work()?.batch.answered(Answer::Broken);
+        }
+        self.trouble(again.reason, again.text, again.after).await
+    }
+
     async fn probed(&mut self, outcome: Outcome) -> Result<(), Stopped> {
-        match outcome {
-            Outcome::Accepted => self.work()?.batch.probed(true),
-            Outcome::TooLarge(_) | Outcome::Rejected(_) => self.work()?.batch.probed(false),
+        let accepted = match outcome {
+            Outcome::Accepted => true,
+            Outcome::TooLarge(_) | Outcome::Rejected(_) => false,
             Outcome::Retry { reason, text, after } => return self.trouble(reason, text, after).await,
             Outcome::Hold(text) => return self.trouble(Reason::Held, text, None).await,
-        }
+            Outcome::Items(items) => match (items.fates.first(), items.again) {
+                (Some(Fate::Accepted), _) => true,
+                (Some(Fate::Refused | Fate::Unfit), _) => false,
+                (_, Some(again)) => return self.trouble(again.reason, again.text, again.after).await,
+                (_, None) => return self.trouble(Reason::Broken, "it did not answer".to_owned(), None).await,
+            },
+        };
+        self.work()?.batch.probed(accepted);
         Ok(())
     }
 
     /// Quarantines the first unsettled record, whose line this is.
-    async fn set_aside(&mut self, line: Bytes) -> Result<Quarantined, Stopped> {
-        let none = Refusal { reason: "rejected", text: String::new() };
-        let refusal = self.refusals.pop_front().unwrap_or(none);
+    async fn set_aside(&mut self, record: usize, line: Lines) -> Result<Quarantined, Stopped> {
+        let refusal = self.refusals.remove(&record).unwrap_or_else(no_reason);
         let (refusal, stored) = self
             .blocking(move |work| {
-                let stored = work.set_aside(&line, &refusal);
+                let stored = work.set_aside(line.get(0), &refusal);
                 (refusal, stored)
             })
             .await?;
@@ -259,7 +337,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
                 Ok(quarantined)
             }
             Err(text) => {
-                self.refusals.push_front(refusal);
+                self.refusals.insert(record, refusal);
                 self.trouble(Reason::Storage, text, None).await?;
                 Ok(Quarantined::NotYet)
             }
@@ -283,19 +361,68 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     }
 
     async fn settle(&mut self) -> Result<(), Stopped> {
+        let provisional = self.sender.is_provisional();
         let work = self.work()?;
         if let Some(settled) = work.batch.settle() {
-            work.backlog.advance(settled);
-            if self.saved.elapsed() >= SAVE_EVERY {
+            if provisional {
+                work.settled = Some(settled.cursor);
+                let bytes = std::mem::take(&mut self.written);
+                self.unconfirmed.push(settled, bytes, Instant::now().into_std());
+            } else {
+                work.backlog.advance(settled);
+            }
+            if self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_EVERY) {
+                self.saved = Some(Instant::now());
                 self.save().await;
             }
         }
         Ok(())
     }
 
+    /// The cursor moves over records that count as arrived by now. If their connection broke: why.
+    fn confirm(&mut self) -> Result<Option<Again>, Stopped> {
+        if !self.sender.is_provisional() {
+            return Ok(None);
+        }
+        if let Some(again) = self.sender.broken() {
+            // if nothing waits, the connection was idle and simply made anew
+            return Ok((!self.unconfirmed.is_empty()).then_some(again));
+        }
+        let now = Instant::now().into_std();
+        while let Some(settled) = self.unconfirmed.arrived(now) {
+            self.rested = false;
+            self.work()?.backlog.advance(settled);
+        }
+        Ok(None)
+    }
+
+    /// A connection broke that may have lost what it carried: everything behind the cursor is sent again.
+    async fn send_again(&mut self, again: Again) -> Result<(), Stopped> {
+        let records = self.unconfirmed.lost();
+        let work = self.work()?;
+        work.batch.clear();
+        work.next = Next::Unsettled;
+        let text = format!("{}; {records} record(s) that it may not have read are sent again", again.text);
+        self.trouble(again.reason, text, again.after).await
+    }
+
+    /// The last thing: a connection that ends in order confirms what it carried.
+    async fn end(&mut self) {
+        if !self.unconfirmed.is_empty() && matches!(timeout(STOP_GRACE, self.sender.close()).await, Ok(true))
+        {
+            for settled in self.unconfirmed.all_arrived() {
+                if let Some(work) = &mut self.work {
+                    work.backlog.advance(settled);
+                }
+            }
+        }
+        self.save().await;
+    }
+
     /// A cursor that cannot be saved stops nothing: it is tried again, and costs duplicates after a crash.
     async fn save(&mut self) -> bool {
-        self.saved = Instant::now();
+        // Before the first acknowledgement there is next to nothing to save, and that one must not wait for it.
+        self.saved = self.saved.map(|_| Instant::now());
         let saved = self.blocking(|work| work.backlog.save()).await;
         if let Ok(Err(error)) = &saved {
             self.reporter.not_saved(error);
@@ -304,7 +431,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     }
 
     /// Sends, unless the agent stops. A request under way gets its grace.
-    async fn send(&mut self, lines: Bytes) -> Result<Outcome, Stopped> {
+    async fn send(&mut self, lines: Lines) -> Result<Outcome, Stopped> {
         if *self.stop.borrow() {
             return Err(Stopped);
         }
@@ -355,9 +482,9 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 impl<B: Backlog> Work<B> {
     /// Reads the next batch. What was read before a failure is a batch too; the failure shows again after it.
     fn fill(&mut self) -> Result<(), String> {
-        let Work { backlog, batch, lines, format, attributors, batch_bytes, next } = self;
+        let Work { backlog, batch, lines, encoding, batch_bytes, next, .. } = self;
         batch.clear();
-        lines.clear();
+        lines.begin(*batch_bytes);
         match *next {
             Next::Here => Ok(()),
             Next::At(cursor) => backlog.seek(cursor),
@@ -365,16 +492,13 @@ impl<B: Backlog> Work<B> {
         }
         .map_err(|error| error.to_string())?;
         *next = Next::Here;
-        lines.reserve_exact(*batch_bytes);
-        let read = backlog.read(&mut |object, index, record, after| {
-            let attribution = format::wants_attribution(*format)
-                .then(|| attributors.attribute(&object.source, record))
-                .flatten();
-            let bytes = format::encoded_len(*format, object, index, attribution.as_ref(), record);
+        let read = backlog.read(&mut |object, index, bytes, after| {
+            let draft = encoding.draft(Record { object, index, bytes });
+            let bytes = draft.len();
             if !batch.has_room(bytes) {
                 return ControlFlow::Break(());
             }
-            format::append(*format, object, index, attribution.as_ref(), record, lines);
+            lines.push(|out| draft.append(out));
             batch.push(bytes, after);
             ControlFlow::Continue(())
         });
@@ -385,7 +509,11 @@ impl<B: Backlog> Work<B> {
     fn set_aside(&mut self, line: &[u8], refusal: &Refusal) -> Result<Quarantined, String> {
         let text = |error: B::Error| error.to_string();
         self.next = self.batch.end().map_or(Next::Unsettled, Next::At);
-        self.backlog.rewind().map_err(text)?;
+        match self.settled {
+            Some(cursor) => self.backlog.seek(cursor),
+            None => self.backlog.rewind(),
+        }
+        .map_err(text)?;
         let mut first = None;
         let read = self.backlog.read(&mut |object, index, record, _| {
             if first.is_some() {
@@ -399,10 +527,7 @@ impl<B: Backlog> Work<B> {
             return read.map(|()| Quarantined::Changed).map_err(text);
         };
         let mut again = Vec::new();
-        let attribution = format::wants_attribution(self.format)
-            .then(|| self.attributors.attribute(&object.source, &bytes))
-            .flatten();
-        format::append(self.format, &object, index, attribution.as_ref(), &bytes, &mut again);
+        self.encoding.append(Record { object: &object, index, bytes: &bytes }, &mut again);
         if again != line {
             self.next = Next::Unsettled;
             return Ok(Quarantined::Changed);
@@ -413,16 +538,10 @@ impl<B: Backlog> Work<B> {
             .map_err(|error| format!("cannot quarantine a record that the receiver refused: {error}"))?;
         Ok(Quarantined::As(format!("record {index} of s3://{}/{}", object.bucket, object.key.escape_debug())))
     }
+}
 
-    /// The buffer is used again, unless a single huge record made it grow or the sender still has a part of it.
-    fn take_back(&mut self, lines: Bytes) {
-        if let Ok(lines) = lines.try_into_mut() {
-            let lines = Vec::from(lines);
-            if lines.capacity() <= self.batch_bytes {
-                self.lines = lines;
-            }
-        }
-    }
+fn no_reason() -> Refusal {
+    Refusal { reason: "rejected", text: String::new() }
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -3,16 +3,32 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::lines::Lines;
 /// Bytes of a receiver's own words that go into a text.
 const SAID_BYTES: usize = 300;
 
 /// One receiver.
 pub trait Sender: Send {
-    /// Hands lines over. [`Outcome::Accepted`] means that they are the receiver's from now on; after
-    /// anything else they may or may not have arrived. May be cancelled: the same holds then.
-    fn send(&mut self, lines: Bytes) -> impl Future<Output = Outcome> + Send;
+    /// Hands records over. [`Outcome::Accepted`] means that they are the receiver's from now on; after
+    /// anything else but [`Outcome::Items`] they may or may not have arrived. May be cancelled: the same holds then.
+    fn send(&mut self, lines: Lines) -> impl Future<Output = Outcome> + Send;
+
+    /// Whether the receiver never says what it has: then [`Outcome::Accepted`] only means that records went into a
+    /// connection. They count as arrived while that stands ([`super::unconfirmed`]), and are sent again if it breaks.
+    fn is_provisional(&self) -> bool {
+        false
+    }
+
+    /// Why the connection broke that carried what was sent, if it did: told once. Looks, and does not wait. Asked of
+    /// provisional senders alone; the next [`Sender::send`] makes a new connection.
+    fn broken(&mut self) -> Option<Again> {
+        None
+    }
+
+    /// Ends the connection in order. Whether the receiver then took everything that was written and closed in turn.
+    fn close(&mut self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
 }
 
 /// How a receiver answered. The texts say what happened, who said so and what to do, for the operator.
@@ -35,6 +51,66 @@ pub enum Outcome {
     },
     /// Nothing will get through until somebody changes something.
     Hold(String),
+    /// It answered record by record, or for the first ones only before it broke off.
+    Items(Box<Items>),
+}
+
+/// An answer record by record.
+///
+/// The cursor moves over the records before the first one with [`Fate::Again`], and those from there up to the last
+/// such record are sent again: accepted ones between them, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Items {
+    /// What became of each record, in the order sent. Those beyond its end: [`Fate::Again`].
+    pub fates: Vec<Fate>,
+    /// Why records were refused, by their place in what was sent, ascending. A refused one that is not listed shares
+    /// the reason of the one listed last before it: a receiver's words may be long, and records many.
+    pub refusals: Vec<(usize, Refusal)>,
+    /// Why some are to be sent again, if any are.
+    pub again: Option<Again>,
+}
+
+impl Items {
+    /// The first `accepted` of `count` records were acknowledged, then something went wrong.
+    pub fn prefix(accepted: usize, count: usize, again: Again) -> Items {
+        let mut fates = vec![Fate::Accepted; accepted.min(count)];
+        fates.resize(count, Fate::Again);
+        Items { fates, refusals: Vec::new(), again: Some(again) }
+    }
+}
+
+/// What became of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The receiver has it.
+    Accepted,
+    /// The receiver refused it. It is believed when it accepted another one with it, or does later.
+    Refused,
+    /// It can never be sent as things stand, whoever the receiver is: over a limit of the protocol or the
+    /// configuration. This needs no proof.
+    Unfit,
+    /// It was not answered, or the receiver cannot take it now.
+    Again,
+}
+
+/// Why one record was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// A stable word, kept with the record in the quarantine: `too-large`, `rejected`.
+    pub reason: &'static str,
+    /// What the receiver said, for the operator.
+    pub text: String,
+}
+
+/// Why records are sent again, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// Why, as a metric's label.
+    pub reason: Reason,
+    /// Why, for the operator.
+    pub text: String,
+    /// How long the receiver wants to be left alone.
+    pub after: Option<Duration>,
 }
 
 /// Why something is tried again.

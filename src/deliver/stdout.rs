@@ -9,9 +9,9 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::Bytes;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::lines::Lines;
 use super::sender::{Outcome, Reason, Sender};
 
 /// Bytes written at once: a pipe that has room for any has room for these (PIPE_BUF; pipe(7)), so a write
@@ -41,7 +41,8 @@ impl Stream {
 }
 
 impl Sender for Stream {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        let lines = lines.bytes();
         let pipe = self.pipe.clone();
         let wanted = Arc::new(());
         let still = Arc::downgrade(&wanted);
@@ -113,6 +114,7 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::io::Read as _;
 
     fn pipe() -> (Stream, io::PipeReader) {
@@ -131,7 +133,7 @@ mod tests {
         });
         let (first, second) = lines.split_at(lines.len() / 2);
         for part in [first, second] {
-            assert_eq!(stream.send(Bytes::copy_from_slice(part.as_bytes())).await, Outcome::Accepted);
+            assert_eq!(stream.send(Lines::from(part)).await, Outcome::Accepted);
         }
         drop(stream);
         // half a line at the end of the first part: the second begins a new one
@@ -143,7 +145,7 @@ mod tests {
     async fn a_reader_that_is_gone_is_held_and_said() {
         let (mut stream, reader) = pipe();
         drop(reader);
-        let Outcome::Hold(text) = stream.send(Bytes::from_static(b"x\n")).await else { panic!() };
+        let Outcome::Hold(text) = stream.send(Lines::from("x\n")).await else { panic!() };
         assert!(text.contains("standard output"), "{text}");
     }
 
@@ -152,7 +154,7 @@ mod tests {
         let (mut stream, mut reader) = pipe();
         let long = Bytes::from([vec![b'a'; 300_000], vec![b'\n']].concat());
         {
-            let mut writing = std::pin::pin!(stream.send(long));
+            let mut writing = std::pin::pin!(stream.send(Lines::one(long)));
             // the pipe is full and nobody reads: give up once the writer has begun
             let begun = tokio::task::spawn_blocking(move || {
                 let mut first = [0; 1];
@@ -163,7 +165,7 @@ mod tests {
                 back = begun => reader = back.unwrap().unwrap(),
             }
         }
-        let sending = tokio::spawn(async move { stream.send(Bytes::from_static(b"next\n")).await });
+        let sending = tokio::spawn(async move { stream.send(Lines::from("next\n")).await });
         let all = tokio::task::spawn_blocking(move || {
             let mut all = Vec::new();
             // waits until the given-up write has let go, then drains

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Format;
 use crate::fault_disk::{Cuts, FaultDisk, Survive};
 use crate::record::{Counts, ObjectFate, ObjectId};
-use crate::spool::{Options, Position, Writer};
+use crate::spool::{Compression, Options, Position, Writer};
 
 const OBJECTS: usize = 40;
 const RECORDS: usize = 3 * OBJECTS;
@@ -29,6 +29,7 @@ fn open(disk: &FaultDisk) -> Place {
         max_bytes: 1 << 20,
         segment_bytes: 4096,
         max_record_bytes: 1024,
+        compression: Compression::None,
         outputs: vec!["siem".into()],
     };
     let (writer, spool, _) = crate::spool::open(
@@ -87,7 +88,8 @@ impl Place {
 struct Strict(Arc<Mutex<Vec<usize>>>);
 
 impl Sender for Strict {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        let lines = lines.bytes();
         sleep(Duration::from_millis(200)).await;
         let text = std::str::from_utf8(&lines).unwrap();
         if text.contains("bad") {

@@ -252,10 +252,13 @@ impl Agent {
         if self.store.full.load(Ordering::Relaxed) {
             line.push_str("; the spool is full, fetching pauses");
         }
-        if self.store.disk_fault.load(Ordering::Relaxed) {
-            line.push_str("; the state directory cannot be written, fetching pauses");
+        if let Some(fault) = self.store.fault() {
+            line.push_str(&format!("; fetching pauses: {fault}"));
         }
         for status in &self.sources {
+            if let Some(backfill) = status.backfill() {
+                line.insert_str(0, &format!("{}: {backfill}; ", status.name()));
+            }
             if let Some(trouble) = status.trouble() {
                 line.push_str(&format!("; source {}: {}", status.name(), trouble.text));
             }
@@ -272,19 +275,22 @@ impl Agent {
     }
 }
 
-/// Passes, one after the other, until one leaves nothing behind that may yet pass by itself. What is left then
-/// has to be mended by an operator.
+/// Passes, one after the other, until all of the history is listed and one leaves nothing behind that may yet pass by
+/// itself. What is left then has to be mended by an operator.
 async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> Option<Trouble> {
     let mut again = Backoff::new(ONCE_AGAIN.0, ONCE_AGAIN.1);
+    let mut left = None;
     loop {
         let report = poller.pass(UtcDateTime::now()).await;
-        if report.is_complete() {
-            return None;
+        let lasting = report.trouble().filter(|trouble| !trouble.transient && !report.is_complete());
+        left = left.or(lasting.cloned());
+        if report.more {
+            again.reset();
+        } else if report.is_complete() || lasting.is_some() {
+            return left;
+        } else {
+            tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
         }
-        if let Some(trouble) = report.trouble().filter(|trouble| !trouble.transient) {
-            return Some(trouble.clone());
-        }
-        tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
     }
 }
 
@@ -296,6 +302,7 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         max_bytes: config.spool.max_bytes,
         segment_bytes: limits::SEGMENT_BYTES,
         max_record_bytes: config.spool.max_record_bytes,
+        compression: config.spool.compression,
         outputs: config.outputs.iter().map(|output| output.name.clone()).collect(),
     };
     let mut replayed = Ok(());

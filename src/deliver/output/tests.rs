@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::OutputKind;
+use crate::config::{Format, OutputKind};
 use crate::deliver::backlog::Visit;
 use crate::deliver::batch::Settled;
 use crate::deliver::status::State;
@@ -143,11 +143,18 @@ struct Scripted<F> {
 }
 
 impl<F: FnMut(&[u8]) -> (u64, Outcome) + Send> Sender for Scripted<F> {
-    async fn send(&mut self, lines: Bytes) -> Outcome {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        let lines = lines.bytes();
         let (millis, outcome) = (self.answer)(&lines);
         sleep(Duration::from_millis(millis)).await;
-        if outcome == Outcome::Accepted {
-            self.store.lock().unwrap().accepted.extend(numbers(&lines));
+        match &outcome {
+            Outcome::Accepted => self.store.lock().unwrap().accepted.extend(numbers(&lines)),
+            Outcome::Items(items) => {
+                let accepted = numbers(&lines).into_iter().zip(&items.fates);
+                let accepted = accepted.filter(|(_, fate)| **fate == Fate::Accepted);
+                self.store.lock().unwrap().accepted.extend(accepted.map(|(number, _)| number));
+            }
+            _ => {}
         }
         outcome
     }
@@ -175,13 +182,17 @@ fn start<F>(store: &Shared, config: &Output, answer: F) -> Running
 where
     F: FnMut(&[u8]) -> (u64, Outcome) + Send + 'static,
 {
+    start_with(store, config, Scripted { store: store.clone(), answer })
+}
+
+fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) -> Running {
     let (committed, new) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let status = Arc::new(OutputStatus::default());
     let at = store.lock().unwrap().saved;
     store.lock().unwrap().cursor = at;
     let memory = Memory { store: store.clone(), at };
-    let (config, sender) = (config.clone(), Scripted { store: store.clone(), answer });
+    let config = config.clone();
     let face = status.clone();
     let task =
         tokio::spawn(async move { run(&config, Arc::default(), sender, memory, new, stopping, face).await });
@@ -336,6 +347,19 @@ async fn a_moving_cursor_is_saved_once_a_second_and_when_it_stops() {
     assert!(store.lock().unwrap().saves <= 12);
 }
 
+/// Cursors were once saved a second after the start at the earliest: whoever died more often sent the same for ever.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_after_each_batch_comes_on_with_each_life() {
+    let store = store(1000, &[]);
+    for life in 1..=5 {
+        let running = start(&store, &config(100, 1), |_| (100, Outcome::Accepted));
+        sleep(Duration::from_millis(150)).await;
+        running.task.abort();
+        let saved = store.lock().unwrap().saved;
+        assert_eq!(saved, life, "one batch was acknowledged in this life");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn commits_that_trickle_in_do_not_save_more_than_once_a_second() {
     let store = store(0, &[]);
@@ -427,28 +451,6 @@ async fn crashes_anywhere_lose_nothing() {
     }
 }
 
-#[test]
-fn the_buffer_of_a_batch_is_used_again_unless_a_huge_record_made_it_grow() {
-    let memory = Memory { store: store(3, &[]), at: 0 };
-    let mut work = Work {
-        backlog: memory,
-        batch: Batch::new(100, 10),
-        lines: Vec::new(),
-        format: Format::Raw,
-        attributors: Arc::default(),
-        batch_bytes: 100,
-        next: Next::Here,
-    };
-    work.fill().unwrap();
-    let place = work.lines.as_ptr();
-    let lines = Bytes::from(std::mem::take(&mut work.lines));
-    drop(lines.slice(0..7));
-    work.take_back(lines);
-    assert_eq!((work.lines.as_ptr(), work.lines.capacity()), (place, 100));
-    work.take_back(Bytes::from(Vec::from([0; 5000])));
-    assert_eq!(work.lines.capacity(), 100);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_refused_record_whose_place_was_damaged_meanwhile_never_condemns_its_neighbour() {
     let store = store(40, &[20]);
@@ -457,4 +459,207 @@ async fn a_refused_record_whose_place_was_damaged_meanwhile_never_condemns_its_n
     let store = store.lock().unwrap();
     assert!(store.aside.is_empty());
     assert!((0..40).all(|record| record == 20 || store.accepted.contains(&record)));
+}
+
+/// Answers record by record: bad ones are refused, some of the others are wanted again.
+fn each(lines: &[u8], mut again: impl FnMut(usize) -> bool) -> Outcome {
+    let mut items = Items::default();
+    for (at, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        items.fates.push(match () {
+            () if line.ends_with(b"bad\n") => {
+                let text = format!("record {} is bad", number(line));
+                items.refusals.push((at, Refusal { reason: "rejected", text }));
+                Fate::Refused
+            }
+            () if again(number(line)) => Fate::Again,
+            () => Fate::Accepted,
+        });
+    }
+    items.again = items.fates.contains(&Fate::Again).then(|| Again {
+        reason: Reason::Busy,
+        text: "429".into(),
+        after: Some(Duration::from_secs(1)),
+    });
+    Outcome::Items(items.into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_record_by_record_costs_one_request_for_many_bad_records() {
+    let bad = [0, 1, 2, 30, 70, 99];
+    let store = store(100, &bad);
+    let requests = Arc::new(Mutex::new(0));
+    let count = requests.clone();
+    let status = start(&store, &config(1 << 20, 100), move |lines| {
+        *count.lock().unwrap() += 1;
+        (1, each(lines, |_| false))
+    })
+    .drain()
+    .await;
+    let store = store.lock().unwrap();
+    assert_eq!(store.aside, bad);
+    assert_eq!((store.delivered, store.rejected, status.delivered_records()), (94, 6, 94));
+    assert_eq!(*requests.lock().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_wanted_again_are_sent_again_after_a_pause_and_overtake_no_bad_one() {
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bad: Vec<usize> = (0..200).filter(|_| random.u8(..) < 20).collect();
+        let store = store(200, &bad);
+        let config = config(random.usize(50..2000), random.usize(1..80));
+        start(&store, &config, move |lines| (1, each(lines, |_| random.u8(..) < 60))).drain().await;
+        let store = store.lock().unwrap();
+        assert_eq!(store.aside, bad, "seed {seed}");
+        assert_eq!((store.delivered, store.rejected), ((200 - bad.len()) as u64, bad.len() as u64));
+        assert!((0..200).all(|n| bad.contains(&n) || store.accepted.contains(&n)), "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_refuses_every_record_singly_is_doubted_all_the_same() {
+    let all: Vec<usize> = (0..50).collect();
+    let store = store(50, &all);
+    let running = start(&store, &config(1 << 20, 100), |lines| (1, each(lines, |_| false)));
+    running.after(3000).await;
+    assert!(matches!(running.status.standing().state, State::Holding { .. }));
+    assert!(store.lock().unwrap().aside.is_empty());
+    store.lock().unwrap().records.push("50 good".into());
+    running.committed.send_replace(1);
+    running.drain().await;
+    assert_eq!(store.lock().unwrap().aside, all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_moves_over_what_was_acknowledged_before_a_connection_broke() {
+    let store = store(100, &[]);
+    let mut requests = 0;
+    start(&store, &config(1 << 20, 100), move |lines| {
+        requests += 1;
+        let sent = numbers(lines);
+        assert_eq!(sent[0], 10 * (requests - 1), "what was acknowledged is not sent again");
+        let again = Again { reason: Reason::Broken, text: "reset".into(), after: None };
+        (1, Outcome::Items(Items::prefix(10, sent.len(), again).into()))
+    })
+    .drain()
+    .await;
+    assert_eq!(store.lock().unwrap().accepted, (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_no_receiver_could_take_is_set_aside_without_proof() {
+    let store = store(3, &[]);
+    start(&store, &config(1 << 20, 100), |lines| {
+        let fates = numbers(lines).iter().map(|_| Fate::Unfit).collect();
+        let refusals = vec![(0, Refusal { reason: "too-large", text: "over the limit".into() })];
+        (1, Outcome::Items(Items { fates, refusals, again: None }.into()))
+    })
+    .drain()
+    .await;
+    assert_eq!(store.lock().unwrap().aside, [0, 1, 2]);
+}
+
+/// A connection without acknowledgements: the receiver reads what was written some time later, if it is still there.
+struct Pipe {
+    store: Shared,
+    /// Records under way, and when they are read.
+    under_way: Mutex<Vec<(Instant, Vec<usize>)>>,
+    /// When the receiver dies next, and takes with it what it has not read.
+    dies: Arc<Mutex<Option<Instant>>>,
+    takes: Duration,
+}
+
+impl Pipe {
+    fn new(store: &Shared, takes: Duration) -> Pipe {
+        Pipe { store: store.clone(), under_way: Mutex::default(), dies: Arc::default(), takes }
+    }
+
+    fn look(&self) -> bool {
+        let now = Instant::now();
+        let died = self.dies.lock().unwrap().take_if(|dies| *dies <= now);
+        let mut under_way = self.under_way.lock().unwrap();
+        let read_until = died.unwrap_or(now);
+        for (_, records) in under_way.iter().filter(|(at, _)| *at <= read_until) {
+            self.store.lock().unwrap().accepted.extend(records);
+        }
+        under_way.retain(|(at, _)| *at > read_until);
+        if died.is_some() {
+            under_way.clear();
+        }
+        died.is_some()
+    }
+}
+
+impl Sender for Pipe {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        sleep(Duration::from_millis(100)).await;
+        if self.look() {
+            return Outcome::Retry { reason: Reason::Broken, text: "reset".into(), after: None };
+        }
+        self.under_way.lock().unwrap().push((Instant::now() + self.takes, numbers(&lines.bytes())));
+        Outcome::Accepted
+    }
+
+    fn is_provisional(&self) -> bool {
+        true
+    }
+
+    fn broken(&mut self) -> Option<Again> {
+        self.look().then(|| Again { reason: Reason::Broken, text: "closed".into(), after: None })
+    }
+
+    async fn close(&mut self) -> bool {
+        sleep(self.takes).await;
+        !self.look()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_broken_connection_carried_is_sent_again_where_nothing_is_acknowledged() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let store = store(400, &[]);
+        let pipe = Pipe::new(&store, Duration::from_millis(random.u64(0..9_000)));
+        let dies = pipe.dies.clone();
+        let running = start_with(&store, &config(random.usize(20..400), 40), pipe);
+        for _ in 0..random.usize(0..6) {
+            let when = Instant::now() + Duration::from_millis(random.u64(0..20_000));
+            *dies.lock().unwrap() = Some(when);
+            sleep(Duration::from_millis(random.u64(0..30_000))).await;
+        }
+        let status = running.drain().await;
+        let store = store.lock().unwrap();
+        assert!((0..400).all(|record| store.accepted.contains(&record)), "seed {seed}");
+        assert_eq!((store.delivered, store.rejected), (400, 0), "seed {seed}");
+        assert!(status.delivered_records() >= 400);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_in_order_confirms_what_it_carried() {
+    for (takes, saved) in [(1, 10), (60, 0)] {
+        let store = store(10, &[]);
+        let running = start_with(&store, &config(1000, 10), Pipe::new(&store, Duration::from_secs(takes)));
+        running.after(2).await;
+        assert_eq!(store.lock().unwrap().saved, 0, "not yet");
+        running.stop.send_replace(true);
+        running.task.await.unwrap();
+        assert_eq!(store.lock().unwrap().saved, saved);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_the_receiver_closes_is_no_trouble() {
+    let store = store(10, &[]);
+    let pipe = Pipe::new(&store, Duration::ZERO);
+    let dies = pipe.dies.clone();
+    let running = start_with(&store, &config(1000, 10), pipe);
+    running.after(20).await;
+    *dies.lock().unwrap() = Some(Instant::now());
+    running.after(1).await;
+    store.lock().unwrap().records.push("10 good".into());
+    running.committed.send_replace(1);
+    let status = running.drain().await;
+    assert!(status.retries().all(|(_, count)| count == 0));
+    assert_eq!(store.lock().unwrap().accepted, (0..11).collect::<Vec<_>>());
 }

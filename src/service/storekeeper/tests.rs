@@ -1,222 +1,301 @@
-//! The storekeeper on a disk whose power is cut at every step: what duplicates are found by shares the fate of the
-//! objects that brought it.
+//! A disk that refuses something, in every way: the state is shown, nothing is taken meanwhile, and when the cause is
+//! gone everything is in the spool once, without anybody's doing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::mpsc;
+use std::thread;
 
-use time::macros::datetime;
+use time::{PrimitiveDateTime, macros::datetime};
+use tokio::runtime;
 
 use super::*;
+use crate::config::{Agent, Config, Format, Output, OutputKind};
 use crate::discover::key::LogKey;
-use crate::discover::queue::{Pass, Queue};
+use crate::discover::queue::{Pass, Queue, Tally};
 use crate::discover::status::SourceStatus;
-use crate::fault_disk::{Cuts, EIO, Fault, FaultDisk, Op, Survive};
-use crate::spool::Options;
+use crate::discover::testing;
+use crate::fault_disk::{EIO, ENOSPC, EROFS, Fault as DiskFault, FaultDisk, Op, Survive};
+use crate::spool::{self, Compression, Position};
 
-/// Objects that come in one life of the process each: their records, by number.
-const LIVES: &[&[&[u32]]] = &[
-    &[&[1, 2], &[2, 3], &[3, 3, 4]],
-    &[&[4, 5], BROKEN, &[6, 1]],
-    &[&[7]],
-    &[BROKEN, &[8, 6], &[9, 10, 9], &[2, 11]],
-    &[&[10, 12], &[5, 1]],
-];
-/// Its text ends in the middle: record 6 stands in it, but is not kept with it.
-const BROKEN: &[u32] = &[6, 0];
-const RECORDS: u32 = 12;
+const NOW: PrimitiveDateTime = datetime!(2026-11-23 12:00);
 
-/// Everything durable that a life opens.
+fn config() -> Config {
+    Config {
+        agent: Agent {
+            state_dir: PathBuf::new(),
+            status_listen: None,
+            log_level: log::LevelFilter::Off,
+            fetches_in_flight: 1,
+        },
+        spool: config::Spool {
+            max_bytes: 1 << 20,
+            quarantine_max_bytes: 1 << 20,
+            max_record_bytes: 4096,
+            max_object_bytes: 1 << 20,
+            compression: Compression::None,
+        },
+        sources: vec![testing::source("prod")],
+        outputs: vec![Output {
+            name: "siem".into(),
+            kind: OutputKind::File { path: PathBuf::new(), rotate_bytes: 0, rotate_keep: 0 },
+            format: Format::Raw,
+            batch_bytes: 4096,
+            batch_records: 10,
+        }],
+        warnings: Vec::new(),
+    }
+}
+
+/// A storekeeper at work on a disk, and what it says.
 struct Place {
-    ledger: Arc<Ledger<FaultDisk>>,
-    quarantine: Quarantine<FaultDisk>,
+    disk: FaultDisk,
     spool: Arc<Spool<FaultDisk>>,
-    writer: Writer<FaultDisk>,
-    remembered: Remembered<FaultDisk>,
+    ledger: Arc<Ledger<FaultDisk>>,
+    status: Arc<StoreStatus>,
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<thread::JoinHandle<()>>,
+    queue: Queue,
+    pass: Arc<Pass>,
 }
 
-fn config() -> config::Config {
-    let text = "[[source]]\nname = 'prod'\nbucket = 'b12'\nregion = 'us-east-1'\n[source.credentials]\nmethod = 'default'\n\
-                [spool]\nmax_record_bytes = '64KiB'\n[[output]]\nname = 'siem'\nkind = 'stdout'\n";
-    config::parse(text, Path::new("trailspool.toml"), &|_| None).expect("a configuration")
-}
-
-fn open(disk: &FaultDisk, config: &config::Config) -> Result<Place, Box<dyn std::error::Error>> {
-    let ledger = Arc::new(Ledger::open(disk.clone())?);
-    let quarantine = Quarantine::open(disk.clone(), 1 << 20)?;
-    let options = Options {
-        max_bytes: 1 << 20,
-        segment_bytes: 2048,
-        max_record_bytes: 1024,
+fn place(disk: FaultDisk) -> Place {
+    let config = config();
+    let ledger = Arc::new(Ledger::open(disk.clone()).unwrap());
+    let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
+    let options = spool::Options {
+        max_bytes: config.spool.max_bytes,
+        segment_bytes: 64 * 1024,
+        max_record_bytes: config.spool.max_record_bytes,
+        compression: config.spool.compression,
         outputs: vec!["siem".into()],
     };
-    let mut replayed = Ok(());
-    let replay = &mut |object: ObjectId, fate, counts, end| {
-        let day = LogKey::parse(&object.key).expect("a key").day();
-        let entry = Entry { source: &object.source, day, key: &object.key, fate, counts };
-        if replayed.is_ok() {
-            replayed = ledger.replay(&entry, end);
-        }
-    };
-    let (writer, spool, recovery) =
-        crate::spool::open(disk.clone(), options, quarantine.clone(), ledger.checkpoint(), replay)?;
-    replayed?;
-    let whole = recovery.damaged == 0 && recovery.notes.is_empty();
-    let remembered =
-        Remembered::open(disk.clone(), &config.sources, (&spool, whole), ledger.checkpoint(), 7)?;
-    Ok(Place { ledger, quarantine, spool, writer, remembered })
-}
-
-fn key(life: usize, object: usize) -> String {
-    format!(
-        "AWSLogs/111122223333/CloudTrail/us-east-1/2026/02/03/111122223333_CloudTrail_us-east-1_20260203T{life:02}{object:02}Z_0123456789abcdef.json.gz"
-    )
-}
-
-fn record(number: u32) -> String {
-    format!(
-        r#"{{"eventName":"Run","eventID":"00000000-0000-0000-0000-{number:012}","n":"{}"}}"#,
-        "x".repeat(150)
-    )
-}
-
-fn body(numbers: &[u32]) -> Vec<u8> {
-    let mut records: Vec<String> = numbers.iter().map(|number| record(*number)).collect();
-    if numbers == BROKEN {
-        records[1].truncate(40);
-    }
-    let text = format!("{{\"Records\":[{}]}}", records.join(","));
-    let mut object = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0];
-    object.extend(miniz_oxide::deflate::compress_to_vec(text.as_bytes(), 1));
-    object.extend(crc32fast::hash(text.as_bytes()).to_le_bytes());
-    object.extend((text.len() as u32).to_le_bytes());
-    object
-}
-
-/// What an output got: each record with where it stood.
-type Delivered = BTreeMap<String, BTreeSet<(String, u32)>>;
-
-/// One life: collects what the ledger does not have, stops, and delivers everything. An error: the power is cut.
-fn live(
-    disk: &FaultDisk,
-    config: &config::Config,
-    life: usize,
-    delivered: &mut Delivered,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let Place { ledger, quarantine, spool, writer, remembered } = open(disk, config)?;
+    let from = ledger.checkpoint();
+    let (writer, spool, _) =
+        spool::open(disk.clone(), options, quarantine.clone(), from, &mut |_, _, _, _| {}).unwrap();
+    let remembered = Remembered::open(disk.clone(), &config.sources, (&spool, true), from, 1).unwrap();
+    let status = Arc::new(StoreStatus::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let keeper = Storekeeper::new(
+        &config,
+        (writer, spool.clone()),
+        ledger.clone(),
+        quarantine,
+        remembered,
+        (stop, status.clone()),
+    );
     let (jobs, work) = mpsc::channel();
-    let queue = Queue::new(1, 64);
-    let pass = Pass::new(Arc::new(SourceStatus::new("prod")), datetime!(2026-02-03 00:00));
-    let mut answers = Vec::new();
-    for (object, numbers) in LIVES[life].iter().enumerate() {
-        let key = key(life, object);
-        let log_key = LogKey::parse(&key).expect("a key");
-        if ledger.contains("prod", log_key.day(), &key)? {
-            continue;
-        }
-        let body = body(numbers);
-        let ticket = queue.ticket(&pass, &log_key).expect("a new object");
-        let id = ObjectId { source: "prod".into(), bucket: "b12".into(), key: key.as_str().into() };
-        let wanted = Wanted { object: id, size: body.len() as u64, day: log_key.day(), ticket };
+    let thread = thread::spawn(move || keeper.run(&work));
+    let pass = Pass::new(Arc::new(SourceStatus::new("prod")), NOW);
+    let queue = Queue::new(1, 16);
+    Place { disk, spool, ledger, status, jobs: Some(jobs), thread: Some(thread), queue, pass }
+}
+
+fn key(n: u32) -> LogKey {
+    let text = format!(
+        "AWSLogs/111122223333/CloudTrail/us-east-1/2026/11/23/\
+         111122223333_CloudTrail_us-east-1_20261123T1155Z_{n:016}.json.gz"
+    );
+    LogKey::parse(&text).unwrap()
+}
+
+fn body(n: u32) -> Vec<u8> {
+    format!("{{\"Records\":[{{\"n\":{n}}},{{\"n\":{n},\"second\":true}}]}}").into_bytes()
+}
+
+impl Place {
+    /// Hands an object over, as a fetch worker does, and waits until it has been read.
+    fn hand_over(&self, n: u32, bytes: &[u8], purpose: Purpose) -> Option<Read> {
+        let key = key(n);
+        let ticket = self.queue.ticket(&self.pass, &key)?;
+        let object = ObjectId { source: "prod".into(), bucket: "acme".into(), key: key.as_str().into() };
         let (read, answer) = oneshot::channel();
-        jobs.send(Job { wanted, body: BodyReader::of(&body), purpose: Purpose::Collect, read })?;
-        answers.push(answer);
+        let wanted = Wanted { object, size: bytes.len() as u64, day: key.day(), ticket };
+        self.jobs.as_ref()?.send(Job { wanted, body: BodyReader::of(bytes), purpose, read }).unwrap();
+        answer.blocking_recv().ok()
     }
-    drop(jobs);
-    // It is told to stop from the start, so that it waits for no disk that will not come back.
-    let stop = Arc::new(AtomicBool::new(true));
-    let parts = (writer, spool.clone());
-    Storekeeper::new(config, parts, ledger, quarantine, remembered, (stop, Arc::default())).run(&work);
 
-    let mut end = None;
-    spool.reader("siem")?.read(&mut |object, index, record, cursor| {
-        let record = String::from_utf8(record.to_vec()).expect("text");
-        delivered.entry(record).or_default().insert((object.key.to_string(), index));
-        end = Some(cursor);
-        ControlFlow::Continue(())
-    })?;
-    if let Some(cursor) = end {
-        spool.advance("siem", cursor);
+    fn settled(&self) -> Tally {
+        runtime::Builder::new_current_thread().build().unwrap().block_on(self.pass.settled())
     }
-    spool.save("siem")?;
-    match disk.is_cut() {
-        true => Err("the power is cut".into()),
-        false => Ok(()),
+
+    fn stop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
     }
 }
 
-fn check(disk: &FaultDisk, config: &config::Config, delivered: &Delivered, what: &str) {
-    for number in 1..=RECORDS {
-        let places = delivered.get(&record(number)).map_or(0, BTreeSet::len);
-        assert_eq!(places, 1, "{what}: record {number} is kept from so many places");
+fn delivered(spool: &Arc<Spool<FaultDisk>>) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut reader = spool.reader("siem").unwrap();
+    reader
+        .read(&mut |_, _, record, _| {
+            seen.push(String::from_utf8_lossy(record).into_owned());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    seen
+}
+
+/// Hands objects over while `fault` is on the disk and after it was healed. Nothing may be lost or doubled.
+fn passes(what: &str, word: &str, fault: impl Fn(&FaultDisk), heal: impl Fn(&FaultDisk) + Sync) {
+    let mut place = place(FaultDisk::new());
+    let _ = place.hand_over(0, &body(0), Purpose::Collect);
+    assert_eq!(place.settled().collected, 1, "{what}");
+    fault(&place.disk);
+    let before = place.settled();
+    // The thread does not come back to this one before the disk is healed.
+    let failed = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let text = loop {
+                if let Some(text) = place.status.fault() {
+                    break text;
+                }
+                thread::yield_now();
+            };
+            assert!(place.status.fault().is_some(), "{what}: it lasts as long as its cause");
+            heal(&place.disk);
+            text
+        });
+        let _ = place.hand_over(1, &body(1), Purpose::Collect);
+        watcher.join().unwrap()
+    });
+    assert!(failed.contains(word), "{what}: {failed}");
+    let tally = place.settled();
+    let again = tally.failed_transient - before.failed_transient;
+    assert_eq!((tally.collected - before.collected, again), (0, 1), "{what}: it is not said to be durable");
+    for n in 1..20 {
+        let _ = place.hand_over(n, &body(n), Purpose::Collect);
     }
-    assert_eq!(delivered.len(), RECORDS as usize, "{what}: nothing else is kept");
-    let place = open(disk, config).expect("a disk with power");
-    let counts = place.ledger.books("prod").counts;
-    let records: usize =
-        LIVES.iter().flat_map(|life| life.iter()).filter(|o| **o != BROKEN).map(|o| o.len()).sum();
-    let expected = Counts {
-        records: records as u64,
-        kept: u64::from(RECORDS),
-        duplicate: records as u64 - u64::from(RECORDS),
-        ..Counts::default()
+    assert_eq!(place.settled().collected, 20, "{what}");
+    assert_eq!(place.status.fault(), None, "{what}: it is over");
+    let expected: Vec<String> =
+        (0..20).flat_map(|n| [format!("{{\"n\":{n}}}"), format!("{{\"n\":{n},\"second\":true}}")]).collect();
+    assert_eq!(delivered(&place.spool), expected, "{what}");
+    assert_eq!(place.ledger.books("prod").counts.kept, 40, "{what}");
+    place.stop();
+
+    // And so after a power cut.
+    let disk = place.disk.reboot(Survive::Nothing);
+    let ledger = Ledger::open(disk.clone()).unwrap();
+    let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
+    let options = spool::Options {
+        max_bytes: 1 << 20,
+        segment_bytes: 64 * 1024,
+        max_record_bytes: 4096,
+        compression: Compression::None,
+        outputs: vec!["siem".into()],
     };
-    assert_eq!(counts, expected, "{what}");
-    assert!(counts.balance());
+    let opened = spool::open(disk, options, quarantine, Position::default(), &mut |_, _, _, _| {});
+    let (_, spool, recovery) = opened.unwrap();
+    assert_eq!((delivered(&spool), recovery.damaged), (expected, 0), "{what}: after a power cut");
+    assert_eq!(ledger.books("prod").counts.kept, 40, "{what}: after a power cut");
 }
 
-#[test]
-fn a_kept_record_is_kept_once_wherever_the_power_is_cut() {
-    let config = config();
-    let whole = FaultDisk::new().with_cuts(Cuts::Coarse);
-    let mut delivered = Delivered::new();
-    for life in 0..LIVES.len() {
-        live(&whole, &config, life, &mut delivered).expect("no fault");
-    }
-    check(&whole, &config, &delivered, "without a cut");
-    assert!(whole.list(crate::select::remembered::DIR).unwrap().len() > 1, "marks are saved");
-
-    let steps = whole.steps();
-    for cut in 0..steps {
-        let other = if cut % 2 == 0 { Survive::Nothing } else { Survive::Everything };
-        for survive in [Survive::Random(cut), other] {
-            let mut disk = FaultDisk::new().with_cuts(Cuts::Coarse);
-            disk.cut_after(cut);
-            let mut delivered = Delivered::new();
-            let mut life = 0;
-            while life < LIVES.len() {
-                match live(&disk, &config, life, &mut delivered) {
-                    Ok(()) => life += 1,
-                    // The same life again: what it had made durable is not collected twice.
-                    Err(_) => disk = disk.reboot(survive),
-                }
-            }
-            let disk = disk.reboot(survive);
-            check(&disk, &config, &delivered, &format!("cut {cut}, {survive:?}"));
+/// All of these operations fail until they are healed.
+fn every(ops: &'static [Op], errno: i32) -> impl Fn(&FaultDisk) {
+    move |disk| {
+        for &op in ops {
+            disk.fail(DiskFault { op, errno, path: String::new(), skip: 0, times: u64::MAX });
         }
     }
 }
 
 #[test]
-fn objects_that_a_failing_disk_takes_back_are_no_originals_of_what_comes_after_them() {
-    let config = config();
-    for op in [Op::Write, Op::Sync, Op::Create, Op::Rename] {
-        for nth in 0..20 {
-            let disk = FaultDisk::new().with_cuts(Cuts::Coarse);
-            let mut delivered = Delivered::new();
-            for life in 0..LIVES.len() {
-                if life == nth % LIVES.len() {
-                    let skip = (nth / LIVES.len()) as u64;
-                    disk.fail(Fault { op, errno: EIO, path: String::new(), skip, times: 1 });
-                }
-                // What failed comes again in another life of the same objects.
-                for _ in 0..3 {
-                    let _ = live(&disk, &config, life, &mut delivered);
-                }
-                disk.heal();
-                live(&disk, &config, life, &mut delivered).expect("a healed disk");
+fn a_disk_without_room_pauses_and_loses_nothing() {
+    let full = |disk: &FaultDisk| disk.set_capacity(Some(disk.used()));
+    passes("full", "make room", full, |disk| disk.set_capacity(None));
+    passes("no inodes", "df -i", every(&[Op::Create, Op::Write], ENOSPC), FaultDisk::heal);
+}
+
+#[test]
+fn errors_of_the_medium_pause_and_lose_nothing() {
+    passes("write", "kernel's log", every(&[Op::Write], EIO), FaultDisk::heal);
+    // Guards against a sync that failed being taken for done when it is called again.
+    passes("fsync", "kernel's log", every(&[Op::Sync], EIO), FaultDisk::heal);
+}
+
+#[test]
+fn a_file_system_that_turns_read_only_pauses_and_loses_nothing() {
+    let ops = &[Op::Create, Op::Write, Op::SetLen, Op::Sync, Op::Rename, Op::Remove, Op::SyncDir];
+    passes("read-only", "remount", every(ops, EROFS), FaultDisk::heal);
+}
+
+#[test]
+fn a_single_failed_fsync_is_not_taken_for_a_good_one() {
+    let mut place = place(FaultDisk::new());
+    place.disk.fail(DiskFault { op: Op::Sync, errno: EIO, path: "spool/".to_owned(), skip: 0, times: 1 });
+    let _ = place.hand_over(0, &body(0), Purpose::Collect);
+    let tally = place.settled();
+    assert_eq!((tally.collected, tally.failed_transient), (0, 1));
+    assert_eq!(delivered(&place.spool), [""; 0]);
+    let _ = place.hand_over(0, &body(0), Purpose::Collect);
+    assert_eq!(place.settled().collected, 1);
+    assert_eq!(delivered(&place.spool).len(), 2, "once");
+    place.stop();
+}
+
+#[test]
+fn a_removed_state_directory_is_shown_and_nothing_is_said_to_be_durable_in_it() {
+    let mut place = place(FaultDisk::new());
+    let _ = place.hand_over(0, &body(0), Purpose::Collect);
+    assert_eq!(place.settled().collected, 1);
+    place.disk.remove_everything();
+    let stopped = place.status.clone();
+    let sender = place.jobs.clone();
+    let text = thread::scope(|scope| {
+        let place = &place;
+        scope.spawn(move || place.hand_over(1, &body(1), Purpose::Collect));
+        let text = loop {
+            if let Some(text) = stopped.fault() {
+                break text;
             }
-            check(&disk, &config, &delivered, &format!("{op:?} {nth}"));
+            thread::yield_now();
+        };
+        // As a start does in an empty one.
+        for dir in ["spool", "cursors", "ledger", "quarantine"] {
+            place.disk.create_dir(dir).unwrap();
         }
+        text
+    });
+    drop(sender);
+    assert!(text.contains("removed or unmounted"), "{text}");
+    assert_eq!(place.settled().collected, 1, "the second one is not");
+    place.stop();
+}
+
+#[test]
+fn a_quarantine_that_cannot_be_written_is_a_fault_of_the_disk() {
+    let mut place = place(FaultDisk::new());
+    place.disk.fail(DiskFault {
+        op: Op::Create,
+        errno: ENOSPC,
+        path: "quarantine/".to_owned(),
+        skip: 0,
+        times: 1,
+    });
+    let unfit = Unfit { slug: "not-gzip", why: "it is not".to_owned() };
+    let _ = place.hand_over(0, b"<html>", Purpose::SetAside(unfit.clone()));
+    let tally = place.settled();
+    assert_eq!((tally.quarantined, tally.failed_transient), (0, 1));
+    let _ = place.hand_over(0, b"<html>", Purpose::SetAside(unfit));
+    assert_eq!(place.settled().quarantined, 1);
+    assert_eq!(place.ledger.books("prod").objects_quarantined, 1);
+    place.stop();
+}
+
+#[test]
+fn every_kind_of_error_has_its_advice() {
+    for (kind, word) in [
+        (ErrorKind::StorageFull, "df"),
+        (ErrorKind::ReadOnlyFilesystem, "remount"),
+        (ErrorKind::NotFound, "unmounted"),
+        (ErrorKind::PermissionDenied, "user"),
+        (ErrorKind::Other, "kernel"),
+    ] {
+        assert!(advice(Some(kind)).contains(word), "{kind:?}");
     }
 }

@@ -1,0 +1,99 @@
+//! What one record looks like on an output's wire. The output's kind and `format` decide it once
+//! ([`Encoding::of`]); whoever reads the spool only asks for the length and the bytes.
+//!
+//! Senders get the encoded records with their bounds ([`super::lines::Lines`]) and add what goes around or between
+//! them: the frame of a protocol, a comma, an envelope of the whole request.
+
+use std::sync::Arc;
+
+use super::format;
+use crate::config::{Format, Output};
+use crate::record::ObjectId;
+use crate::select::{Attribution, Attributors};
+
+/// A record and where it comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// The object that it stood in.
+    pub object: &'a ObjectId,
+    /// Its place there, from 0.
+    pub index: u32,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// How an output writes records.
+#[derive(Debug, Clone)]
+pub struct Encoding {
+    kind: Kind,
+    /// Of each source, which account is behind its records.
+    attributors: Arc<Attributors>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// Lines of text ([`format`]).
+    Lines(Format),
+}
+
+impl Encoding {
+    /// What the output's configuration says.
+    pub fn of(output: &Output, attributors: Arc<Attributors>) -> Encoding {
+        Encoding { kind: Kind::Lines(output.format), attributors }
+    }
+
+    /// Looks at a record once: its length is known before anything is written.
+    pub fn draft<'a>(&'a self, record: Record<'a>) -> Draft<'a> {
+        match &self.kind {
+            &Kind::Lines(format) => {
+                let attribution = self.attribution(format::wants_attribution(format), record);
+                let Record { object, index, bytes } = record;
+                let len = format::encoded_len(format, object, index, attribution.as_ref(), bytes);
+                Draft { record, attribution, len, kind: &self.kind }
+            }
+        }
+    }
+
+    fn attribution(&self, wanted: bool, record: Record<'_>) -> Option<Attribution> {
+        if wanted { self.attributors.attribute(&record.object.source, record.bytes) } else { None }
+    }
+
+    /// Bytes that [`Encoding::append`] adds.
+    pub fn encoded_len(&self, record: Record<'_>) -> usize {
+        self.draft(record).len()
+    }
+
+    /// Adds the encoded record to `out`.
+    pub fn append(&self, record: Record<'_>, out: &mut Vec<u8>) {
+        self.draft(record).append(out);
+    }
+}
+
+/// An encoded record that is not written yet: what had to be found out for its length is not found out twice.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    record: Record<'a>,
+    attribution: Option<Attribution>,
+    len: usize,
+    kind: &'a Kind,
+}
+
+impl Draft<'_> {
+    /// Its bytes.
+    #[allow(clippy::len_without_is_empty)] // none is
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds it to `out`.
+    pub fn append(self, out: &mut Vec<u8>) {
+        let before = out.len();
+        let Record { object, index, bytes } = self.record;
+        match self.kind {
+            &Kind::Lines(format) => {
+                format::append(format, object, index, self.attribution.as_ref(), bytes, out)
+            }
+        }
+        debug_assert_eq!(out.len() - before, self.len);
+    }
+}

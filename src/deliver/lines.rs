@@ -1,0 +1,177 @@
+//! Encoded records on their way to a receiver: the bytes of a batch, and where each record ends in them.
+//!
+//! A sender gets a view of a batch ([`Lines`]), never a copy: cloning and cutting one allocates nothing, however many
+//! records it has. [`Buffer`] is what a batch is written into; it is used again once every view of it is gone.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::limits;
+
+// an end is kept in four bytes: a batch and one huge record, escaped, are far below
+const _: () = assert!(limits::BATCH_BYTES_RANGE.1 + 6 * limits::RECORD_BYTES_RANGE.1 < u32::MAX as u64);
+
+/// Some neighbouring records of a batch, as they go over the wire. There is at least one.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    /// Of the whole batch.
+    bytes: Bytes,
+    /// Offset in `bytes` behind each record of the batch.
+    ends: Arc<Vec<u32>>,
+    records: Range<usize>,
+}
+
+impl Lines {
+    /// A single record.
+    pub fn one(bytes: Bytes) -> Lines {
+        let end = bytes.len() as u32;
+        Lines { bytes, ends: Arc::new(vec![end]), records: 0..1 }
+    }
+
+    /// How many records.
+    pub fn count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// All of them, one behind the other. Shares the batch's buffer.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.slice(self.span(0..self.count()))
+    }
+
+    /// Bytes of all.
+    pub fn total(&self) -> usize {
+        self.span(0..self.count()).len()
+    }
+
+    /// One record, with its line break if its encoding ends with one. Panics beyond [`Lines::count`].
+    pub fn get(&self, record: usize) -> &[u8] {
+        &self.bytes[self.span(record..record + 1)]
+    }
+
+    /// Each record in turn.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.count()).map(|record| self.get(record))
+    }
+
+    /// Some of these. Panics beyond [`Lines::count`].
+    pub fn slice(&self, records: Range<usize>) -> Lines {
+        assert!(
+            records.start <= records.end && records.end <= self.count(),
+            "{records:?} of {}",
+            self.count()
+        );
+        let first = self.records.start;
+        Lines {
+            bytes: self.bytes.clone(),
+            ends: self.ends.clone(),
+            records: first + records.start..first + records.end,
+        }
+    }
+
+    /// Where the bytes of some of these stand in the batch's.
+    fn span(&self, records: Range<usize>) -> Range<usize> {
+        let end_of = |record: usize| record.checked_sub(1).map_or(0, |last| self.ends[last] as usize);
+        end_of(self.records.start + records.start)..end_of(self.records.start + records.end)
+    }
+}
+
+/// What a batch is written into.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Buffer {
+    /// Empties it and makes room for `bytes`.
+    pub fn begin(&mut self, bytes: usize) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.bytes.reserve_exact(bytes);
+    }
+
+    /// Adds the record that `append` writes.
+    pub fn push(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        append(&mut self.bytes);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Everything in it; an empty one stays behind.
+    pub fn take(&mut self) -> Lines {
+        let Buffer { bytes, ends } = std::mem::take(self);
+        let records = 0..ends.len();
+        Lines { bytes: bytes.into(), ends: Arc::new(ends), records }
+    }
+
+    /// Takes memory back, unless a single huge record made it grow beyond `most` bytes or somebody still has a part.
+    pub fn take_back(&mut self, lines: Lines, most: usize) {
+        if let Ok(bytes) = lines.bytes.try_into_mut() {
+            let bytes = Vec::from(bytes);
+            if bytes.capacity() <= most {
+                self.bytes = bytes;
+            }
+        }
+        if let Ok(ends) = Arc::try_unwrap(lines.ends) {
+            self.ends = ends;
+        }
+    }
+}
+
+/// For tests: one record for each line.
+#[cfg(test)]
+impl From<&[u8]> for Lines {
+    fn from(text: &[u8]) -> Lines {
+        let mut buffer = Buffer::default();
+        text.split_inclusive(|&byte| byte == b'\n')
+            .for_each(|line| buffer.push(|out| out.extend_from_slice(line)));
+        buffer.take()
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for Lines {
+    fn from(text: &str) -> Lines {
+        text.as_bytes().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_knows_its_records_and_a_view_of_a_view_too() {
+        let all = Lines::from("a\nbb\n\nccc\n");
+        assert_eq!((all.count(), all.total(), all.bytes().as_ref()), (4, 10, &b"a\nbb\n\nccc\n"[..]));
+        let some = all.slice(1..4);
+        assert_eq!(some.iter().collect::<Vec<_>>(), [&b"bb\n"[..], b"\n", b"ccc\n"]);
+        let last = some.slice(2..3);
+        assert_eq!((last.get(0), last.bytes().as_ref(), last.total()), (&b"ccc\n"[..], &b"ccc\n"[..], 4));
+        assert_eq!(Lines::one(Bytes::from_static(b"x")).get(0), b"x");
+    }
+
+    #[test]
+    fn the_buffer_is_used_again_unless_a_huge_record_made_it_grow_or_a_part_is_still_held() {
+        let mut buffer = Buffer::default();
+        buffer.begin(100);
+        (0..3).for_each(|_| buffer.push(|out| out.extend_from_slice(b"record\n")));
+        let place = buffer.bytes.as_ptr();
+        let lines = buffer.take();
+        drop(lines.slice(0..2));
+        buffer.take_back(lines, 100);
+        assert_eq!((buffer.bytes.as_ptr(), buffer.bytes.capacity()), (place, 100));
+        buffer.begin(100);
+        buffer.push(|out| out.extend_from_slice(&[0; 5000]));
+        let lines = buffer.take();
+        buffer.take_back(lines, 100);
+        buffer.begin(100);
+        assert_eq!(buffer.bytes.capacity(), 100);
+        let lines = buffer.take();
+        let held = lines.clone();
+        buffer.take_back(lines, 100);
+        assert_eq!(buffer.bytes.capacity(), 0);
+        drop(held);
+    }
+}
