@@ -23,6 +23,9 @@ pub const OBJECT_BYTES: u64 = 256 * 1024 * 1024;
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// Bytes of one spool segment file before the next one is begun.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes that are written to find out whether a disk that refused something takes it again. Less room than this would
+/// be used up by the next few objects.
+pub const PROBE_BYTES: usize = 1024 * 1024;
 /// Entries of the quarantine. What comes after is counted only; 4,096 heads without raw bytes are below 10 MiB.
 pub const QUARANTINE_ENTRIES: u64 = 4096;
 /// Raw bytes of one entry, at most this fraction of the quarantine: one bad object must not push out all others.

@@ -248,8 +248,8 @@ impl Agent {
         if self.store.full.load(Ordering::Relaxed) {
             line.push_str("; the spool is full, fetching pauses");
         }
-        if self.store.disk_fault.load(Ordering::Relaxed) {
-            line.push_str("; the state directory cannot be written, fetching pauses");
+        if let Some(fault) = self.store.fault() {
+            line.push_str(&format!("; fetching pauses: {fault}"));
         }
         for status in &self.sources {
             if let Some(backfill) = status.backfill() {
