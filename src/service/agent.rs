@@ -6,6 +6,7 @@
 //! committed (cursors saved). What they cannot deliver by then waits in the spool for the next start.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -31,6 +32,7 @@ use crate::discover::queue::Queue;
 use crate::discover::status::{SourceStatus, Trouble};
 use crate::net::{self, Backoff};
 use crate::select::Attributors;
+use crate::select::remembered::Remembered;
 use crate::spool::std_disk::StdDisk;
 use crate::spool::{self, Cursor, Quarantine, Recovery, Spool, Writer};
 use crate::{limits, record};
@@ -72,13 +74,20 @@ pub struct Agent {
     left: Vec<Trouble>,
 }
 
-type Opened = (Arc<Ledger<StdDisk>>, Quarantine<StdDisk>, Writer<StdDisk>, Arc<Spool<StdDisk>>, Recovery);
+struct Opened {
+    ledger: Arc<Ledger<StdDisk>>,
+    quarantine: Quarantine<StdDisk>,
+    writer: Writer<StdDisk>,
+    spool: Arc<Spool<StdDisk>>,
+    remembered: Remembered<StdDisk>,
+    recovery: Recovery,
+}
 
 impl Agent {
     /// Starts everything, within a `LocalSet`. `once`: each poll ends when a pass has left nothing behind.
     pub fn start(config: Arc<Config>, once: bool) -> Result<Agent, StartError> {
         let disk = StdDisk::open(&config.agent.state_dir).map_err(|e| state(&config, &e))?;
-        let (ledger, quarantine, writer, spool, recovery) =
+        let Opened { ledger, quarantine, writer, spool, remembered, recovery } =
             open(&config, &disk).map_err(|e| state(&config, &e))?;
         report(&recovery);
         let (jobs, work) = mpsc::channel();
@@ -89,6 +98,7 @@ impl Agent {
             (writer, spool.clone()),
             ledger.clone(),
             quarantine.clone(),
+            remembered,
             (stop_store.clone(), store.clone()),
         );
         let mut agent = Agent {
@@ -136,7 +146,13 @@ impl Agent {
 
     /// The storekeeper ends when the last worker has: they hold all there are of its senders.
     fn start_workers(&mut self, buckets: &Arc<HashMap<Box<str>, S3>>, jobs: mpsc::Sender<Job>) {
-        for _ in 0..self.config.agent.fetches_in_flight {
+        let workers = self.config.agent.fetches_in_flight;
+        for (lane, source) in self.config.sources.iter().enumerate() {
+            if let Some(s3) = buckets.get(&source.name) {
+                self.queue.pace(lane, s3.gets().clone(), workers);
+            }
+        }
+        for _ in 0..workers {
             self.workers.spawn_local(workers::work(self.queue.clone(), buckets.clone(), jobs.clone()));
         }
     }
@@ -243,10 +259,13 @@ impl Agent {
         if self.store.full.load(Ordering::Relaxed) {
             line.push_str("; the spool is full, fetching pauses");
         }
-        if self.store.disk_fault.load(Ordering::Relaxed) {
-            line.push_str("; the state directory cannot be written, fetching pauses");
+        if let Some(fault) = self.store.fault() {
+            line.push_str(&format!("; fetching pauses: {fault}"));
         }
         for status in &self.sources {
+            if let Some(backfill) = status.backfill() {
+                line.insert_str(0, &format!("{}: {backfill}; ", status.name()));
+            }
             if let Some(trouble) = status.trouble() {
                 line.push_str(&format!("; source {}: {}", status.name(), trouble.text));
             }
@@ -263,23 +282,26 @@ impl Agent {
     }
 }
 
-/// Passes, one after the other, until one leaves nothing behind that may yet pass by itself. What is left then
-/// has to be mended by an operator.
+/// Passes, one after the other, until all of the history is listed and one leaves nothing behind that may yet pass by
+/// itself. What is left then has to be mended by an operator.
 async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> Option<Trouble> {
     let mut again = Backoff::new(ONCE_AGAIN.0, ONCE_AGAIN.1);
+    let mut left = None;
     loop {
         let report = poller.pass(UtcDateTime::now()).await;
-        if report.is_complete() {
-            return None;
+        let lasting = report.trouble().filter(|trouble| !trouble.transient && !report.is_complete());
+        left = left.or(lasting.cloned());
+        if report.more {
+            again.reset();
+        } else if report.is_complete() || lasting.is_some() {
+            return left;
+        } else {
+            tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
         }
-        if let Some(trouble) = report.trouble().filter(|trouble| !trouble.transient) {
-            return Some(trouble.clone());
-        }
-        tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
     }
 }
 
-/// Opens everything durable; the ledger takes from the spool what it had not saved.
+/// Opens everything durable; the ledger, and what duplicates are found by, take from the spool what they had not saved.
 fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::Error>> {
     let ledger = Arc::new(Ledger::open(disk.clone())?);
     let quarantine = Quarantine::open(disk.clone(), config.spool.quarantine_max_bytes)?;
@@ -308,7 +330,11 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         },
     )?;
     replayed?;
-    Ok((ledger, quarantine, writer, spool, recovery))
+    let whole = recovery.damaged == 0 && recovery.notes.is_empty();
+    let chance = RandomState::new().hash_one(());
+    let remembered =
+        Remembered::open(disk.clone(), &config.sources, (&spool, whole), ledger.checkpoint(), chance)?;
+    Ok(Opened { ledger, quarantine, writer, spool, remembered, recovery })
 }
 
 /// Recovery, for the log: a clean start says nothing.

@@ -9,11 +9,16 @@
 //!
 //! A full spool is a state, not an error: the storekeeper commits what is whole, then waits for the outputs
 //! with the object still open. Its fetch stalls behind it, and so does everything before (invariant 8).
+//!
+//! So is a disk that refuses something (no room, no inodes, read-only, an error of the medium, a folder that is gone).
+//! What came since the last commit is taken back and fetched again; a sync that failed is never tried again on the
+//! same file. Then nothing is taken until the disk takes a probe, and that is shown ([`StoreStatus::fault`]).
 
+use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -29,10 +34,11 @@ use crate::fetch::body::{BodyReader, FetchFailed};
 use crate::limits;
 use crate::net::Backoff;
 use crate::record::{Counts, ObjectFate, ObjectId};
+use crate::select::remembered::Remembered;
 use crate::select::{Selector, Verdict};
 use crate::spool::disk::Disk;
 use crate::spool::quarantine::{self, Quarantine, QuarantineWriter};
-use crate::spool::{Committed, Spool, SpoolError, Writer};
+use crate::spool::{Committed, Position, Spool, SpoolError, Writer};
 
 /// Spooled bytes that make a commit due.
 const COMMIT_BYTES: u64 = 4 * 1024 * 1024;
@@ -87,8 +93,51 @@ pub enum Read {
 pub struct StoreStatus {
     /// The spool is full and the storekeeper waits for the outputs.
     pub full: AtomicBool,
-    /// The disk refuses writes and the storekeeper tries again.
-    pub disk_fault: AtomicBool,
+    fault: Mutex<Option<String>>,
+}
+
+impl StoreStatus {
+    /// What the disk of the state directory refuses, and what to do; `None` while it refuses nothing. Fetching pauses
+    /// until it is over.
+    pub fn fault(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    /// Notes a fault, and logs it when it is another one than before.
+    fn raise(&self, what: &dyn std::fmt::Display, kind: Option<io::ErrorKind>) {
+        let text = format!("{what}; {}", advice(kind));
+        let mut fault = self.lock();
+        if fault.as_ref() != Some(&text) {
+            error!(
+                "{text}. Fetching pauses, and goes on by itself; what came since the last commit is fetched again"
+            );
+            *fault = Some(text);
+        }
+    }
+
+    fn clear(&self) {
+        if self.lock().take().is_some() {
+            info!("the state directory can be written again: fetching goes on");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an operator can do about an error of the state directory's disk.
+fn advice(kind: Option<io::ErrorKind>) -> &'static str {
+    use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match kind {
+        Some(StorageFull | QuotaExceeded) => {
+            "make room on the state directory's disk, or inodes (`df`, `df -i`)"
+        }
+        Some(ReadOnlyFilesystem) => "the disk is read-only: look into the kernel's log, and remount it",
+        Some(NotFound) => "the state directory, or a part of it, was removed or unmounted under the agent",
+        Some(PermissionDenied) => "the state directory must belong to the user that trailspool runs as",
+        _ => "look into the kernel's log for what is wrong with the state directory's disk",
+    }
 }
 
 /// An ended object that waits for the commit.
@@ -107,10 +156,13 @@ pub struct Storekeeper<D: Disk> {
     /// Away only while it decodes.
     decoder: Option<Decoder>,
     selectors: Vec<(Box<str>, Selector)>,
+    remembered: Remembered<D>,
     ended: Vec<Ended>,
     first_ended: Option<Instant>,
     reclaimed: Instant,
     disk_backoff: Backoff,
+    /// The last attempt to save or to remove segments failed, and that was told.
+    reclaim_fault: bool,
     stop: Arc<AtomicBool>,
     status: Arc<StoreStatus>,
 }
@@ -136,6 +188,7 @@ impl<D: Disk> Storekeeper<D> {
         (writer, spool): (Writer<D>, Arc<Spool<D>>),
         ledger: Arc<Ledger<D>>,
         quarantine: Quarantine<D>,
+        remembered: Remembered<D>,
         (stop, status): (Arc<AtomicBool>, Arc<StoreStatus>),
     ) -> Storekeeper<D> {
         Storekeeper {
@@ -145,10 +198,12 @@ impl<D: Disk> Storekeeper<D> {
             quarantine,
             decoder: Some(Decoder::new(config.spool.max_record_bytes, config.spool.max_object_bytes)),
             selectors: config.sources.iter().map(|s| (s.name.clone(), Selector::new(s))).collect(),
+            remembered,
             ended: Vec::with_capacity(limits::COMMIT_OBJECTS),
             first_ended: None,
             reclaimed: Instant::now(),
             disk_backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+            reclaim_fault: false,
             stop,
             status,
         }
@@ -165,19 +220,21 @@ impl<D: Disk> Storekeeper<D> {
             if self.commit_due() {
                 // After a failed commit the objects come again; there is nothing more to do about it here.
                 let _ = self.commit();
+                if self.remembered.is_due() {
+                    let fault = self.save().err();
+                    self.tell(fault);
+                }
             }
             if self.reclaimed.elapsed() >= IDLE {
                 self.reclaim();
             }
         }
         let _ = self.commit();
-        match self.ledger.save() {
-            Ok(_) => {
+        match self.save() {
+            Ok(()) => {
                 self.reclaim();
             }
-            Err(fault) => error!(
-                "the ledger could not be saved, it is rebuilt from the spool at the next start: {fault}"
-            ),
+            Err(fault) => error!("{fault}, and read again at the next start"),
         }
     }
 
@@ -237,7 +294,23 @@ impl<D: Disk> Storekeeper<D> {
     fn collect(&mut self, wanted: &Wanted, body: &mut BodyReader) -> Result<(ObjectFate, Counts), Missed> {
         let id = &wanted.object;
         self.with_room(|writer| writer.begin(id))?;
-        match self.pour(id, body) {
+        let selector = self.selectors.iter().position(|(name, _)| *name == id.source);
+        let stored = self.store(wanted, body, selector);
+        if let Some(selector) = selector {
+            self.selectors[selector].1.end_object(stored.is_ok());
+        }
+        self.remembered.window().end_object(stored.is_ok());
+        stored
+    }
+
+    fn store(
+        &mut self,
+        wanted: &Wanted,
+        body: &mut BodyReader,
+        selector: Option<usize>,
+    ) -> Result<(ObjectFate, Counts), Missed> {
+        let id = &wanted.object;
+        match self.pour(id, body, selector) {
             Ok((_, summary)) if !summary.gzip && body.bytes_read() != wanted.size => {
                 self.writer.abort().map_err(Missed::Disk)?;
                 Err(another_body(wanted, body.bytes_read(), "it is no gzip"))
@@ -261,19 +334,20 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
-    fn pour(&mut self, id: &ObjectId, body: &mut BodyReader) -> Result<(Counts, Summary), Missed> {
+    fn pour(
+        &mut self,
+        id: &ObjectId,
+        body: &mut BodyReader,
+        selector: Option<usize>,
+    ) -> Result<(Counts, Summary), Missed> {
         let Some(mut decoder) = self.decoder.take() else {
             return Err(Missed::Later("the decoder is in use, this is a defect of trailspool".into()));
         };
         decoder.start();
-        let selector = self.selectors.iter().position(|(name, _)| *name == id.source);
         let mut intake = Intake { keeper: self, id, selector, counts: Counts::default(), broken: None };
         let poured = intake.pour(&mut decoder, body);
         let counts = intake.counts;
         self.decoder = Some(decoder);
-        if let Some(selector) = selector {
-            self.selectors[selector].1.end_object(poured.is_ok());
-        }
         poured.map(|summary| (counts, summary))
     }
 
@@ -292,14 +366,14 @@ impl<D: Disk> Storekeeper<D> {
             reason: unfit.slug,
             detail: &unfit.why,
         };
-        let mut raw = self.quarantine.writer(&entry).map_err(|fault| no_quarantine(&fault))?;
+        let mut raw = self.quarantine.writer(&entry).map_err(no_quarantine)?;
         while let Some(chunk) = next_chunk(body)? {
-            raw.append(chunk).map_err(|fault| no_quarantine(&fault))?;
+            raw.append(chunk).map_err(no_quarantine)?;
         }
         if body.bytes_read() != wanted.size {
             return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
-        raw.finish().map_err(|fault| no_quarantine(&fault))?;
+        raw.finish().map_err(no_quarantine)?;
         self.with_room(|writer| writer.begin(id))?;
         self.end(id, ObjectFate::Quarantined, Counts::default())?;
         warn!("{}: set aside whole: {}", name(id), unfit.why);
@@ -372,14 +446,13 @@ impl<D: Disk> Storekeeper<D> {
             }
         };
         self.enter(&committed);
+        self.remembered.commit(committed.through);
+        self.selectors.iter_mut().for_each(|(_, selector)| selector.commit());
         for ended in self.ended.drain(..) {
             ended.wanted.ticket.settle(match ended.fate {
                 ObjectFate::Collected => Outcome::Done,
                 ObjectFate::Quarantined => Outcome::Quarantined,
             });
-        }
-        if self.status.disk_fault.swap(false, Ordering::Relaxed) {
-            info!("the state directory can be written again: fetching goes on");
         }
         self.disk_backoff.reset();
         ControlFlow::Continue(())
@@ -400,10 +473,11 @@ impl<D: Disk> Storekeeper<D> {
                     counts: ended.counts,
                 })
                 .collect();
-            let Err(fault) = self.ledger.insert(committed, &entries) else { return };
-            if !self.status.disk_fault.swap(true, Ordering::Relaxed) {
-                error!("{fault}; fetching pauses until the ledger can be written");
-            }
+            let Err(fault) = self.ledger.insert(committed, &entries) else {
+                self.status.clear();
+                return;
+            };
+            self.status.raise(&fault, fault.kind());
             if self.pause().is_break() {
                 return;
             }
@@ -417,10 +491,22 @@ impl<D: Disk> Storekeeper<D> {
         }
         self.first_ended = None;
         self.writer.rollback();
-        if !self.status.disk_fault.swap(true, Ordering::Relaxed) {
-            error!("{fault}; objects since the last commit will be fetched again");
+        self.remembered.window().rollback();
+        self.selectors.iter_mut().for_each(|(_, selector)| selector.rollback());
+        self.status.raise(fault, fault.kind());
+        while self.pause().is_continue() {
+            // Room may come from what the outputs have taken meanwhile.
+            self.reclaim();
+            match self.spool.probe() {
+                Ok(()) => return self.status.clear(),
+                Err(error) => {
+                    self.status.raise(
+                        &format_args!("the state directory refuses a probe: {error}"),
+                        Some(error.kind()),
+                    );
+                }
+            }
         }
-        let _ = self.pause();
     }
 
     /// Waits before the disk is tried again. Break: the agent stops.
@@ -435,22 +521,45 @@ impl<D: Disk> Storekeeper<D> {
         ControlFlow::Continue(())
     }
 
-    /// Removes the segments that every output and the ledger have behind them. Whether any went.
+    /// Saves the ledger, then what duplicates are found by, which must not be ahead of it. What cannot be saved is
+    /// taken from the spool at the next start, and tried again before that.
+    fn save(&mut self) -> Result<(), String> {
+        let kept = "until it can be saved, its log in the spool is kept";
+        let ledger = self.ledger.save().map_err(|fault| format!("{fault}; {kept}"))?;
+        let saved = self.remembered.save(ledger);
+        saved.map_err(|fault| format!("{fault} (what duplicates are found by); {kept}"))
+    }
+
+    /// What the spool has behind this place is taken from it again after a crash.
+    fn needed_here(&self) -> Position {
+        let ledger = self.ledger.checkpoint();
+        self.remembered.needed().map_or(ledger, |remembered| remembered.min(ledger))
+    }
+
+    /// Removes the segments that every output, the ledger and the window of duplicates have behind them. Whether any
+    /// went.
     fn reclaim(&mut self) -> bool {
         self.reclaimed = Instant::now();
-        let mut through = self.ledger.checkpoint();
-        if self.spool.needed_by_outputs() > through.segment {
-            match self.ledger.save() {
-                Ok(saved) => through = saved,
-                Err(fault) => warn!("{fault}; until it can be saved, its log in the spool is kept"),
-            }
+        let mut fault = None;
+        if self.spool.needed_by_outputs() > self.needed_here().segment {
+            fault = self.save().err();
         }
-        match self.writer.reclaim(through) {
+        let freed = match self.writer.reclaim(self.needed_here()) {
             Ok(freed) => freed > 0,
-            Err(fault) => {
-                warn!("{fault}; it is tried again");
+            Err(error) => {
+                fault = Some(format!("{error}; it is tried again"));
                 false
             }
+        };
+        self.tell(fault);
+        freed
+    }
+
+    /// Logs what failed at an attempt to save or to remove segments, unless the one before failed too.
+    fn tell(&mut self, fault: Option<String>) {
+        let told = std::mem::replace(&mut self.reclaim_fault, fault.is_some());
+        if let Some(text) = fault.filter(|_| !told) {
+            warn!("{text}");
         }
     }
 }
@@ -493,13 +602,18 @@ impl<D: Disk> Sink for Intake<'_, D> {
         self.counts.records += 1;
         let keeper = &mut *self.keeper;
         let selector = self.selector.map(|index| &mut keeper.selectors[index].1);
-        match selector.map_or(Verdict::Keep, |selector| selector.decide(bytes)) {
+        let window = keeper.remembered.window();
+        match selector.map_or(Verdict::Keep, |selector| selector.decide(bytes, window)) {
             Verdict::Keep => {
                 self.counts.kept += 1;
                 keeper.with_room(|writer| writer.record(index, bytes))
             }
-            Verdict::Drop => {
+            Verdict::Drop(_) => {
                 self.counts.dropped += 1;
+                Ok(())
+            }
+            Verdict::Duplicate => {
+                self.counts.duplicate += 1;
                 Ok(())
             }
         }
@@ -517,13 +631,13 @@ impl<D: Disk> Sink for Intake<'_, D> {
                     reason: why.slug(),
                     detail: &why.to_string(),
                 };
-                self.broken.insert(quarantine.writer(&entry).map_err(|fault| no_quarantine(&fault))?)
+                self.broken.insert(quarantine.writer(&entry).map_err(no_quarantine)?)
             }
         };
-        raw.append(part).map_err(|fault| no_quarantine(&fault))?;
+        raw.append(part).map_err(no_quarantine)?;
         if last {
             if let Some(raw) = self.broken.take() {
-                raw.finish().map_err(|fault| no_quarantine(&fault))?;
+                raw.finish().map_err(no_quarantine)?;
             }
             self.counts.records += 1;
             self.counts.quarantined += 1;
@@ -554,10 +668,19 @@ fn another_body(wanted: &Wanted, len: u64, why: &str) -> Missed {
     Missed::Fetch(FetchFailed(Fault::new(Class::Retry, "bad-answer", text)))
 }
 
-fn no_quarantine(fault: &std::io::Error) -> Missed {
-    Missed::Later(format!("the quarantine cannot be written, the object is tried again later: {fault}"))
+fn no_quarantine(fault: io::Error) -> Missed {
+    Missed::Disk(SpoolError::Disk {
+        what: "set something aside in",
+        path: quarantine::DIR.into(),
+        error: fault,
+    })
 }
 
 fn name(id: &ObjectId) -> String {
     format!("source {}: s3://{}/{}", id.source, id.bucket, id.key)
 }
+
+#[cfg(test)]
+mod duplicates;
+#[cfg(test)]
+mod tests;

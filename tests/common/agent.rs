@@ -230,6 +230,11 @@ impl Run {
         Run { child, out, err, started: Instant::now(), peak, stop, sampler: Some(sampler) }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the state of a child")
@@ -441,7 +446,7 @@ impl Books {
             same("records", books.records, truth.records);
             same("kept records", books.kept, truth.kept);
             same("dropped records", books.dropped, truth.dropped);
-            same("duplicate records", books.duplicate, 0);
+            same("duplicate records", books.duplicate, truth.duplicate);
             same("quarantined records", books.quarantined, truth.quarantined);
         }
         for books in &self.outputs {
