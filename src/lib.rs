@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
-//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`,
-//! `aws::fault`, `aws::partition`,
+//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, gzip, lines, unconfirmed}`,
+//! `deliver::http::{body, bulk, encode, hec, loki}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.

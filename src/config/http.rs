@@ -170,8 +170,7 @@ pub(super) fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
     let name = preset.unwrap_or(Name::Ndjson);
     let url = table.required("url", "url = \"https://HOST/PATH\"", |value| url(value, name));
     let seconds = table.or("timeout_seconds", 30, |value| integer(value, 1, 3600));
-    let gzip =
-        table.or("compression", false, |value| choice(value, &[("none", false), ("gzip", true)]));
+    let gzip = table.or("compression", false, |value| choice(value, &[("none", false), ("gzip", true)]));
     let raw = url.as_ref().is_some_and(|url| url.path().ends_with("/services/collector/raw"));
     let preset = match name {
         Name::Ndjson => Some(Preset::Ndjson),
@@ -350,7 +349,10 @@ fn auth(table: &mut Table<'_>, preset: Name, dir: Option<&str>) -> Option<Option
         }
         (Some((_, secret)), None) => Some(Auth::ApiKey(secret)),
         (Some(_), Some(_)) => {
-            table.fault("username", format!("contradicts {}: a request has one Authorization header", written[0]));
+            table.fault(
+                "username",
+                format!("contradicts {}: a request has one Authorization header", written[0]),
+            );
             return None;
         }
         (None, Some(_)) if sound => {

@@ -62,8 +62,9 @@ pub(super) fn output(mut table: Table<'_>, taken: &mut Taken, env: Env<'_>) -> O
         integer(value, 1, limits::BATCH_RECORDS_MAX)
     });
     let wait = table.or("batch_seconds", 0, |value| integer(value, 0, limits::BATCH_SECONDS));
-    let on_full =
-        table.or("on_full", OnFull::Hold, |value| choice(value, &[("hold", OnFull::Hold), ("skip", OnFull::Skip)]));
+    let on_full = table.or("on_full", OnFull::Hold, |value| {
+        choice(value, &[("hold", OnFull::Hold), ("skip", OnFull::Skip)])
+    });
     let concurrency = match kind {
         Kind::Http => table.or("concurrency", 1, |value| integer(value, 1, limits::CONCURRENCY_MAX)),
         _ => 1,

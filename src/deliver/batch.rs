@@ -314,7 +314,9 @@ impl<C: Copy> Batch<C> {
                 self.limit.accepted();
                 self.believe();
             }
-            Answer::TooLarge | Answer::Rejected | Answer::RejectedAt(_) if self.doubts > 0 => self.try_alone(),
+            Answer::TooLarge | Answer::Rejected | Answer::RejectedAt(_) if self.doubts > 0 => {
+                self.try_alone()
+            }
             Answer::RejectedAt(bad) if count > 1 && bad < count => {
                 self.evidence = false;
                 self.part(bound, self.next + bad);

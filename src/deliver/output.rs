@@ -406,9 +406,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             }
             Outcome::TooLarge(text) => (Answer::TooLarge, Refusal { reason: "too-large", text }),
             Outcome::Rejected(text) => (Answer::Rejected, Refusal { reason: "rejected", text }),
-            Outcome::RejectedAt(bad, text) => {
-                (Answer::RejectedAt(bad), Refusal { reason: "rejected", text })
-            }
+            Outcome::RejectedAt(bad, text) => (Answer::RejectedAt(bad), Refusal { reason: "rejected", text }),
             Outcome::Retry { reason, text, after } => return self.again(Again { reason, text, after }).await,
             Outcome::Hold(text) => return self.trouble(Reason::Held, text, None).await,
             Outcome::Items(items) => return self.answered_each(*items, records, lines).await,
@@ -691,7 +689,9 @@ impl<B: Backlog> Work<B> {
         let read = backlog.read(&mut |object, index, bytes, after| {
             let draft = encoding.draft(Record { object, index, bytes });
             let bytes = draft.len();
-            if !batch.has_room(bytes) && !(batch.requests() < *requests && batch.begin_request()) {
+            let next_request =
+                |batch: &mut Batch<B::Cursor>| batch.requests() < *requests && batch.begin_request();
+            if !batch.has_room(bytes) && !next_request(batch) {
                 *whole = true;
                 return ControlFlow::Break(());
             }

@@ -249,7 +249,8 @@ impl Agent {
             totals.add(&books.counts);
         }
         let delivered = self.config.outputs.iter().filter_map(|output| self.spool.cursor(&output.name).ok());
-        let slowest = delivered.map(|cursor| cursor.delivered + cursor.rejected + cursor.skipped).min().unwrap_or(0);
+        let slowest =
+            delivered.map(|cursor| cursor.delivered + cursor.rejected + cursor.skipped).min().unwrap_or(0);
         let mut line = format!(
             "{objects} objects, {} records: {} kept, {slowest} delivered; spool {} KiB",
             totals.records,

@@ -54,10 +54,7 @@ impl fmt::Display for OutputBooks<'_> {
         let seen = delivered + rejected + skipped;
         let kept = if *drained { seen } else { *kept };
         let waiting = kept.saturating_sub(seen);
-        write!(
-            f,
-            "books: output {output}: kept {kept} = delivered {delivered} + rejected {rejected} + "
-        )?;
+        write!(f, "books: output {output}: kept {kept} = delivered {delivered} + rejected {rejected} + ")?;
         if *skipped > 0 {
             write!(f, "skipped {skipped} + ")?;
         }

@@ -148,7 +148,8 @@ mod tests {
         disk.create_dir(DIR).unwrap();
         assert_eq!(load(&disk, "siem").unwrap(), Kept::Nothing);
         let at = |segment, offset| Position { segment, offset };
-        let cursor = Cursor { begin: at(1, 2), frame: at(3, 4), record: 5, delivered: 6, rejected: 7, skipped: 8 };
+        let cursor =
+            Cursor { begin: at(1, 2), frame: at(3, 4), record: 5, delivered: 6, rejected: 7, skipped: 8 };
         save(&disk, "siem", cursor).unwrap();
         assert_eq!(load(&disk, "siem").unwrap(), Kept::Cursor(cursor));
         assert_eq!(output("siem.cur"), Some("siem"));

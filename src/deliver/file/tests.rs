@@ -161,3 +161,96 @@ async fn two_outputs_never_write_the_same_file() {
     drop(first);
     assert_eq!(send(&mut second, "2\n").await, Outcome::Accepted);
 }
+
+/// A file that keeps `keep` compressed ones and is rotated at each batch.
+fn packing(path: &Path, keep: u32) -> File {
+    let path = path.to_owned();
+    File::new(&config::File { path, rotate_bytes: 1, rotate_age: None, rotate_keep: keep, gzip: true })
+}
+
+/// What a compressed file holds.
+fn inflated(path: &Path) -> String {
+    let packed = fs::read(path).unwrap();
+    let inflated = miniz_oxide::inflate::decompress_to_vec(&packed[10..packed.len() - 8]).unwrap();
+    assert_eq!(packed[packed.len() - 8..][..4], crc32fast::hash(&inflated).to_le_bytes());
+    String::from_utf8(inflated).unwrap()
+}
+
+impl Place {
+    fn packed(&self, number: u32) -> PathBuf {
+        format!("{}.{number}.gz", self.path.display()).into()
+    }
+}
+
+#[tokio::test]
+async fn rotated_files_are_compressed_and_keep_their_order_and_number() {
+    let place = place();
+    let mut file = packing(&place.path, 3);
+    for number in 0..6 {
+        assert_eq!(send(&mut file, &format!("{number}\n")).await, Outcome::Accepted);
+        pack::all(&file.log, &AtomicBool::new(false));
+    }
+    assert_eq!(place.read(""), "5\n");
+    for number in 1..=3 {
+        assert_eq!(inflated(&place.packed(number)), format!("{}\n", 5 - number));
+        assert!(!place.exists(&format!(".{number}")));
+        let mode = fs::metadata(place.packed(number)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777 & !MODE, 0);
+    }
+    assert!(!place.packed(4).exists() && !place.exists(".gz.tmp"));
+}
+
+#[tokio::test]
+async fn a_compression_that_a_crash_cut_short_is_done_again_and_loses_nothing() {
+    let place = place();
+    // the power went while PATH.2 was compressed, and before PATH.1 was removed
+    fs::write(format!("{}.gz.tmp", place.path.display()), "half").unwrap();
+    fs::write(format!("{}.2", place.path.display()), "older\n").unwrap();
+    fs::write(format!("{}.1", place.path.display()), "old\n").unwrap();
+    fs::write(place.packed(1), "whole, but it does not matter").unwrap();
+    let file = packing(&place.path, 3);
+    pack::all(&file.log, &AtomicBool::new(false));
+    assert_eq!(
+        (inflated(&place.packed(1)), inflated(&place.packed(2))),
+        ("old\n".to_owned(), "older\n".to_owned())
+    );
+    assert!(!place.exists(".1") && !place.exists(".2") && !place.exists(".gz.tmp"));
+}
+
+#[tokio::test]
+async fn what_is_compressed_while_files_are_rotated_gets_the_number_of_that_moment() {
+    let place = place();
+    let mut file = packing(&place.path, 50);
+    // the output's own compression runs beside all of this
+    for number in 0..30 {
+        assert_eq!(send(&mut file, &format!("{number}\n")).await, Outcome::Accepted);
+    }
+    while file.packing.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
+    }
+    pack::all(&file.log, &AtomicBool::new(false));
+    for number in 1..30 {
+        assert_eq!(inflated(&place.packed(number)), format!("{}\n", 29 - number));
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_rotated_when_it_is_old() {
+    let place = place();
+    let path = place.path.clone();
+    let day = Some(Duration::from_secs(86_400));
+    let mut file = File::new(&config::File {
+        path,
+        rotate_bytes: u64::MAX,
+        rotate_age: day,
+        rotate_keep: 3,
+        gzip: false,
+    });
+    send(&mut file, "1\n").await;
+    send(&mut file, "2\n").await;
+    assert_eq!(place.read(""), "1\n2\n");
+    file.log.lock().unwrap().now = || now() + Duration::from_secs(90_000);
+    send(&mut file, "3\n").await;
+    send(&mut file, "4\n").await;
+    assert_eq!((place.read(".1"), place.read("")), ("1\n2\n".into(), "3\n4\n".into()));
+}

@@ -381,10 +381,7 @@ mod tests {
         let texts: Vec<_> = whole.refusals.iter().map(|(at, refusal)| (*at, &*refusal.text)).collect();
         assert_eq!(
             texts,
-            [
-                (2, "400 document_parsing_exception: field \"a\" is bad"),
-                (4, "400 as older versions say it")
-            ]
+            [(2, "400 document_parsing_exception: field \"a\" is bad"), (4, "400 as older versions say it")]
         );
         assert_eq!(whole.again, Some((429, "429 es_rejected_execution_exception: queue".into())));
         for piece in 1..80 {
@@ -408,9 +405,17 @@ mod tests {
             assert_eq!(read(MIXED, wanted, 7), Err(NotAnAnswer), "{wanted}");
         }
         for other in [
-            "[]", "{}", "\"items\"", "1", "<html>", r#"{"items":{}}"#, r#"{"items":[{"create":{}}]}"#,
-            r#"{"items":[{"create":{"status":"201"}}]}"#, r#"{"items":[{"create":{"status":2e2}}]}"#,
-            r#"{"items":[{"create":{"status":201}}]}}"#, r#"{"items":[{"create":{"status":201}]]"#,
+            "[]",
+            "{}",
+            "\"items\"",
+            "1",
+            "<html>",
+            r#"{"items":{}}"#,
+            r#"{"items":[{"create":{}}]}"#,
+            r#"{"items":[{"create":{"status":"201"}}]}"#,
+            r#"{"items":[{"create":{"status":2e2}}]}"#,
+            r#"{"items":[{"create":{"status":201}}]}}"#,
+            r#"{"items":[{"create":{"status":201}]]"#,
         ] {
             assert_eq!(read(other, 1, 3), Err(NotAnAnswer), "{other}");
         }

@@ -84,7 +84,12 @@ mod tests {
     fn an_answer_that_does_not_help_is_left_to_halving() {
         let bound = 1_666_998_616;
         assert_eq!(fates(BEHIND, &[bound, bound + 1]), None, "none is older");
-        for body in ["", "entry out of order", "oldest acceptable timestamp is: yesterday", "oldest acceptable timestamp is: Z"] {
+        for body in [
+            "",
+            "entry out of order",
+            "oldest acceptable timestamp is: yesterday",
+            "oldest acceptable timestamp is: Z",
+        ] {
             assert_eq!(fates(body, &[0]), None, "{body}");
         }
     }

@@ -145,7 +145,8 @@ impl Http {
         if !self.config.gzip {
             return Ok(self.frame.plain(lines));
         }
-        let (mut gzip, frame, lines) = (self.gzip.take().unwrap_or_default(), self.frame.clone(), lines.clone());
+        let (mut gzip, frame, lines) =
+            (self.gzip.take().unwrap_or_default(), self.frame.clone(), lines.clone());
         let packed = tokio::task::spawn_blocking(move || {
             let packed = frame.packed(&lines, &mut gzip);
             (gzip, packed)
@@ -311,7 +312,11 @@ impl Http {
                 401 | 403 | 404 | 410 => Reason::Held,
                 _ => Reason::Unavailable,
             },
-            text: format!("{} could not take some of the records ({})", self.origin, self.clean(text.as_bytes())),
+            text: format!(
+                "{} could not take some of the records ({})",
+                self.origin,
+                self.clean(text.as_bytes())
+            ),
             after: None,
         });
         Outcome::Items(Box::new(Items { fates, refusals, again }))
@@ -371,7 +376,9 @@ impl Http {
                     Some(Auth::Basic { .. }) => {
                         "check the output's `username` and `password_file`, and what the user may do"
                     }
-                    None => "the output has no `bearer_token_file` or `username`; does the receiver want one?",
+                    None => {
+                        "the output has no `bearer_token_file` or `username`; does the receiver want one?"
+                    }
                 };
                 Outcome::Hold(format!("{text}: {advice}"))
             }

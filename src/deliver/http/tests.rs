@@ -98,10 +98,7 @@ async fn the_request_is_a_post_of_the_lines_as_they_are() {
     let sent = http(&url, Some("t-secret")).send(Lines::from(LINES)).await;
     assert_eq!(sent, Outcome::Accepted);
     let request = String::from_utf8(playing.await.unwrap().remove(0)).unwrap();
-    assert!(
-        request.starts_with("POST /ingest/0123456789abcdef0123?key=q-secret HTTP/1.1\r\n"),
-        "{request}"
-    );
+    assert!(request.starts_with("POST /ingest/0123456789abcdef0123?key=q-secret HTTP/1.1\r\n"), "{request}");
     assert!(request.ends_with(std::str::from_utf8(LINES).unwrap()), "{request}");
     for header in [
         "content-type: application/x-ndjson\r\n",
@@ -133,8 +130,7 @@ async fn statuses_are_told_apart() {
     let busy = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 17\r\ncontent-length: 0\r\n\r\n";
     assert_eq!(retry(outcome(busy).await).0, Reason::Busy);
     assert_eq!(retry(outcome(busy).await).1, Some(17));
-    let past =
-        "HTTP/1.1 503 x\r\nretry-after: Wed, 21 Oct 2015 07:28:00 GMT\r\ncontent-length: 0\r\n\r\n";
+    let past = "HTTP/1.1 503 x\r\nretry-after: Wed, 21 Oct 2015 07:28:00 GMT\r\ncontent-length: 0\r\n\r\n";
     assert_eq!(retry(outcome(past).await).1, Some(0));
     for failed in ["408", "425", "500", "502", "504", "507"] {
         let answer = format!("HTTP/1.1 {failed} x\r\ncontent-length: 0\r\n\r\n").leak();

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use super::super::finding::{Finding, Kind, Notes};
 use crate::config::http::{Auth, Http, Preset};
 use crate::decode::field::{self, Field, Path};
-use crate::deliver::http::{hec, headers, origin, with_path};
+use crate::deliver::http::{headers, hec, origin, with_path};
 use crate::limits;
 use crate::net::Client;
 
@@ -82,18 +82,17 @@ fn verdict(output: &Http, host: &str, status: StatusCode, body: &[u8]) -> Findin
             Finding::fail(HEALTH, Kind::Permission, answered, "it does not know the credentials", secret)
         }
         (Preset::ElasticBulk(_), StatusCode::FORBIDDEN) => {
-            let why = "the credentials are known but may not ask for the version; they may be enough for `_bulk`";
+            let why =
+                "the credentials are known but may not ask for the version; they may be enough for `_bulk`";
             Finding::warn(HEALTH, answered, why, "grant `cluster:monitor/main`, or watch the output's status")
         }
-        (Preset::ElasticBulk(_), StatusCode::OK) => {
-            match field::find(body, &Path::new("version.number")) {
-                Field::Text(version) => {
-                    let version: String = String::from_utf8_lossy(version).chars().take(20).collect();
-                    Finding::ok(HEALTH, format!("{host} is version {}", version.escape_debug()))
-                }
-                _ => another("Elasticsearch"),
+        (Preset::ElasticBulk(_), StatusCode::OK) => match field::find(body, &Path::new("version.number")) {
+            Field::Text(version) => {
+                let version: String = String::from_utf8_lossy(version).chars().take(20).collect();
+                Finding::ok(HEALTH, format!("{host} is version {}", version.escape_debug()))
             }
-        }
+            _ => another("Elasticsearch"),
+        },
         (Preset::Loki(_), StatusCode::OK) => Finding::ok(HEALTH, format!("{host} says that it is ready")),
         (Preset::Loki(_), StatusCode::NOT_FOUND) => {
             Finding::ok(HEALTH, format!("{host} does not show /ready, which gateways often hide"))

@@ -59,8 +59,13 @@ async fn probe(kind: OutputKind, notes: &Notes) -> Result<(), Blocked> {
                 }
                 Err(error) => {
                     let what = "there is nobody to trust";
-                    let finding =
-                        Finding::fail("tls", Kind::Config, what, error.to_string(), "correct `ca_file`, `client_cert_file` and `client_key_file`");
+                    let finding = Finding::fail(
+                        "tls",
+                        Kind::Config,
+                        what,
+                        error.to_string(),
+                        "correct `ca_file`, `client_cert_file` and `client_key_file`",
+                    );
                     Err(notes.block(finding, "there is no client without trust"))
                 }
             }

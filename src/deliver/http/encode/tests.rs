@@ -5,8 +5,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::config::http::{Http, Loki};
 use crate::config::OnFull;
+use crate::config::http::{Http, Loki};
 use crate::record::ObjectId;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -75,10 +75,7 @@ fn a_bulk_document_is_named_by_its_event_and_is_the_records_bytes() {
     let preset = Preset::ElasticBulk(Bulk { replace: false, index: Some("trail".into()) });
     let got = String::from_utf8(encoded(preset, Format::Raw, RECORD.as_bytes())).unwrap();
     let (action, document) = got.split_once('\n').unwrap();
-    assert_eq!(
-        action,
-        r#"{"create":{"_index":"trail","_id":"3038ebd2-c98a-4c65-9b6e-e22506292313"}}"#
-    );
+    assert_eq!(action, r#"{"create":{"_index":"trail","_id":"3038ebd2-c98a-4c65-9b6e-e22506292313"}}"#);
     assert_eq!(document, format!("{RECORD}\n"));
     for (record, action) in [
         (r#"{"eventID":"a b"}"#, r#"{"index":{}}"#),
@@ -119,9 +116,18 @@ fn times_are_read_as_they_are_written() {
     assert_eq!(time("2023-07-05T12:28:27Z"), Some((1_688_560_107, 0)));
     assert_eq!(time("2024-02-29T23:59:59.125Z"), Some((1_709_251_199, 125_000_000)));
     for wrong in [
-        "", "Z", "2023-07-05", "2023-02-29T00:00:00Z", "2023-07-05T24:00:00Z", "2023-07-05T12:28:27",
-        "2023-07-05T12:28:27+01:00", "2023-07-05 12:28:27Z", "2023-07-05T12:28:27.Z", "+023-07-05T12:28:27Z",
-        "2023-07-05T12:28:27.1234567890Z", "2023-07-05T12:28:2éZ",
+        "",
+        "Z",
+        "2023-07-05",
+        "2023-02-29T00:00:00Z",
+        "2023-07-05T24:00:00Z",
+        "2023-07-05T12:28:27",
+        "2023-07-05T12:28:27+01:00",
+        "2023-07-05 12:28:27Z",
+        "2023-07-05T12:28:27.Z",
+        "+023-07-05T12:28:27Z",
+        "2023-07-05T12:28:27.1234567890Z",
+        "2023-07-05T12:28:2éZ",
     ] {
         assert_eq!(time(wrong), None, "{wrong}");
     }
