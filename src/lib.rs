@@ -14,7 +14,7 @@
 //! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
 //! `select`, `spool::frame`, `deliver::{batch, encoding, format, lines}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
-//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::report`) take bytes, events and `now`, and return
+//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::report`, `pulse`, `service::watchdog`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
 //! `tests/boundary.rs` holds that line.
 //!
@@ -76,6 +76,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod limits;
+pub mod pulse;
 pub mod record;
 
 // The tests' disk is written against the public names, so that unit tests and integration tests share it.

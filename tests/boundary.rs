@@ -33,10 +33,12 @@ const CORES: &[&str] = &[
     "src/net/clock.rs",
     "src/net/issuer.rs",
     "src/net/proxy.rs",
+    "src/pulse.rs",
     "src/record.rs",
     "src/select/attribution.rs",
     "src/select/mod.rs",
     "src/select/rules.rs",
+    "src/service/watchdog.rs",
     "src/spool/frame.rs",
     "src/spool/position.rs",
 ];

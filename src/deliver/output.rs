@@ -24,7 +24,9 @@ use super::status::{OutputStatus, Reporter};
 use crate::config::Output;
 use crate::limits;
 use crate::net::Backoff;
+use crate::pulse::Pulse;
 use crate::select::Attributors;
+use crate::service::wedge;
 
 /// How often a moving cursor is made durable.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -43,7 +45,7 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
     backlog: B,
     committed: watch::Receiver<P>,
     stop: watch::Receiver<bool>,
-    status: Arc<OutputStatus>,
+    (status, pulse): (Arc<OutputStatus>, Arc<Pulse>),
 ) {
     let work = Work {
         backlog,
@@ -59,6 +61,8 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         committed,
         stop,
         reporter: Reporter::new(&config.name, status),
+        stage: format!("output {}", config.name).into(),
+        pulse,
         control: None,
         refusals: BTreeMap::new(),
         said: String::new(),
@@ -102,6 +106,9 @@ struct Loop<S, B: Backlog, P> {
     committed: watch::Receiver<P>,
     stop: watch::Receiver<bool>,
     reporter: Reporter,
+    /// What the watchdog calls it.
+    stage: Box<str>,
+    pulse: Arc<Pulse>,
     /// A line that the receiver accepted once, to find out whether it accepts anything.
     control: Option<Bytes>,
     /// Why records of the batch were refused that are not set aside yet, by their place in it.
@@ -130,6 +137,8 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn turn(&mut self) -> Result<(), Stopped> {
         self.committed.mark_unchanged();
         self.rested = false;
+        self.pulse.working();
+        wedge::pending(&self.stage).await;
         if let Err(text) = self.blocking(Work::fill).await? {
             return self.trouble(Reason::Storage, text, None).await;
         }
@@ -149,6 +158,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn wait_for_records(&mut self) -> Result<(), Stopped> {
         loop {
             let due = self.saved + SAVE_EVERY;
+            self.pulse.idle();
             tokio::select! {
                 changed = self.committed.changed() => return changed.map_err(|_| Stopped),
                 () = stopped(&mut self.stop) => return Err(Stopped),
@@ -353,11 +363,14 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             return Err(Stopped);
         }
         let mut sending = std::pin::pin!(self.sender.send(lines));
-        tokio::select! {
-            biased;
-            outcome = &mut sending => Ok(outcome),
-            () = stopped(&mut self.stop) => timeout(STOP_GRACE, sending).await.map_err(|_| Stopped),
-        }
+        let sent = async {
+            tokio::select! {
+                biased;
+                outcome = &mut sending => Ok(outcome),
+                () = stopped(&mut self.stop) => timeout(STOP_GRACE, sending).await.map_err(|_| Stopped),
+            }
+        };
+        self.pulse.waiting(sent).await
     }
 
     async fn trouble(
@@ -370,10 +383,13 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let wait = backoff.next(fastrand::u64(..), after);
         self.reporter.trouble(reason, text, wait);
         self.save().await;
-        tokio::select! {
-            () = sleep(wait) => Ok(()),
-            () = stopped(&mut self.stop) => Err(Stopped),
-        }
+        let pause = async {
+            tokio::select! {
+                () = sleep(wait) => Ok(()),
+                () = stopped(&mut self.stop) => Err(Stopped),
+            }
+        };
+        self.pulse.waiting(pause).await
     }
 
     fn work(&mut self) -> Result<&mut Work<B>, Stopped> {
@@ -386,6 +402,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         step: impl FnOnce(&mut Work<B>) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let mut work = self.work.take().ok_or(Stopped)?;
+        self.pulse.working();
         let done = tokio::task::spawn_blocking(move || {
             let value = step(&mut work);
             (work, value)

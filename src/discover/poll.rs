@@ -16,6 +16,8 @@ use super::status::{SourceStatus, Trouble};
 use super::walk::{Known, Lister, Seen, Selection, Walk, blocking};
 use super::window::{PassEnd, Plan, Progress};
 use crate::config;
+use crate::pulse::Pulse;
+use crate::service::wedge;
 use crate::spool::disk::Disk;
 
 /// A clock before this year was never set. S3 would refuse the requests, and `start` must not be resolved by it.
@@ -38,6 +40,7 @@ pub struct Poller<L, K, D> {
     status: Arc<SourceStatus>,
     /// As it is on disk, or newer; `None` before the first pass.
     progress: Option<Progress>,
+    pulse: Arc<Pulse>,
 }
 
 /// What one pass came to.
@@ -87,7 +90,14 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             lane,
             status,
             progress: None,
+            pulse: Arc::default(),
         }
+    }
+
+    /// The same, with the pulse of its stage.
+    #[must_use]
+    pub fn watched(self, pulse: Arc<Pulse>) -> Poller<L, K, D> {
+        Poller { pulse, ..self }
     }
 
     /// Polls until `stop`. `clock` gives the time of day, UTC.
@@ -114,6 +124,8 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
 
     /// One pass: lists, queues, waits for the answers, and remembers.
     pub async fn pass(&mut self, now: UtcDateTime) -> PassReport {
+        self.pulse.working();
+        wedge::pending("source").await;
         let now = PrimitiveDateTime::new(now.date(), now.time());
         let pass = Pass::new(Arc::clone(&self.status), now);
         let report = match self.remembered(now).await {
@@ -128,6 +140,7 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             self.status.clear();
         }
         self.status.count_pass();
+        self.pulse.idle();
         report
     }
 
@@ -150,11 +163,12 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             seen: Seen::default(),
             end: PassEnd::default(),
             given_up: 0,
+            pulse: &self.pulse,
         };
         let _ = walk.bucket().await; // where it ended, it noted what is missing
         let (seen, mut end) = (walk.seen, walk.end);
 
-        let tally = pass.settled().await;
+        let tally = self.pulse.waiting(pass.settled()).await;
         end.unfinished = end.unfinished.into_iter().chain(tally.oldest_failed).min();
         end.transient |= tally.failed_transient > 0;
         let mut progress = Arc::unwrap_or_clone(progress);

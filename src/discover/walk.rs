@@ -26,6 +26,7 @@ use crate::aws::{Fault, Warning};
 use crate::config;
 use crate::limits;
 use crate::net::Backoff;
+use crate::pulse::Pulse;
 use crate::record::ObjectId;
 use crate::spool::disk::Disk;
 
@@ -152,6 +153,7 @@ pub(super) struct Walk<'a, L, K> {
     pub(super) end: PassEnd,
     /// Listings given up in a row after transient faults.
     pub(super) given_up: u32,
+    pub(super) pulse: &'a Pulse,
 }
 
 impl<L: Lister, K: Known> Walk<'_, L, K> {
@@ -259,7 +261,7 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
         keys.prefix = sieve.stream;
         self.take_in(&sieve.seen, &sieve.end);
         for wanted in sieve.found {
-            self.queue.push(self.lane, wanted).await;
+            self.pulse.waiting(self.queue.push(self.lane, wanted)).await;
         }
         let tally = self.pass.tally();
         if !self.plan.deep && tally.failed_denied >= REFUSED && tally.collected + tally.quarantined == 0 {
@@ -321,8 +323,15 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
         while !listing.complete {
             self.seen.list_requests += 1;
             self.pass.status().count_request();
+            self.pulse.working();
             let (request, page) = listing.split();
-            let result = self.lister.list(&request, &mut |entry| page.take(&request, entry)).await;
+            let result = self
+                .lister
+                .list(&request, &mut |entry| {
+                    self.pulse.beat();
+                    page.take(&request, entry)
+                })
+                .await;
             let came = listing.advance()?;
             match result {
                 Ok(ListEnd::Complete) => listing.complete = true,
@@ -336,7 +345,8 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
                         if !fault.is_transient() || backoff.tries() + 1 >= TRIES {
                             return Err(fault);
                         }
-                        tokio::time::sleep(backoff.next(fastrand::u64(..), fault.retry_after)).await;
+                        let wait = backoff.next(fastrand::u64(..), fault.retry_after);
+                        self.pulse.waiting(tokio::time::sleep(wait)).await;
                     }
                 }
             }

@@ -191,7 +191,9 @@ where
     let (config, sender) = (config.clone(), Scripted { store: store.clone(), answer });
     let face = status.clone();
     let task =
-        tokio::spawn(async move { run(&config, Arc::default(), sender, memory, new, stopping, face).await });
+        tokio::spawn(async move {
+            run(&config, Arc::default(), sender, memory, new, stopping, (face, Arc::default())).await;
+        });
     Running { store: store.clone(), status, committed, stop, task }
 }
 
