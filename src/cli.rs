@@ -93,7 +93,7 @@ const COMMANDS: &str = "run, check, policy, regions";
 pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOptions) -> ExitCode) -> ExitCode {
     match parse(args) {
         Ok(Command::Help) => print(HELP),
-        Ok(Command::Version) => print(concat!("trailspool ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Version) => print(concat!("trailspool ", env!("TRAILSPOOL_VERSION"), "\n")),
         Ok(Command::Run { config: path, once, timeout }) => match config::load(&path) {
             Ok(config) => run(RunOptions { config, config_path: path, once, timeout }),
             Err(faults) => {
