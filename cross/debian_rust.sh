@@ -20,7 +20,7 @@ packages+=($libraries)
 for architecture; do packages+=("libstd-rust-web-dev:$architecture"); done
 apt-get download -q "${packages[@]}" >/dev/null
 for package in *.deb; do dpkg -x "$package" "$folder"; done
-rm -rf "$folder/debs"
+cd "$folder" && rm -rf debs
 
 mkdir -p "$folder/bin"
 libraries=$folder/usr/lib/$multiarch:$folder/lib/$multiarch

@@ -13,7 +13,7 @@ pub const BUILT_IN: bool = cfg!(feature = "wedge");
 
 /// A bound as it holds in this build: tests do not wait for minutes.
 pub fn bound(bound: std::time::Duration) -> std::time::Duration {
-    if BUILT_IN { bound / 60 } else { bound }
+    if BUILT_IN { bound / 30 } else { bound }
 }
 
 /// Stops this thread for ever, if the test wants this stage to.
