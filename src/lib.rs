@@ -12,9 +12,10 @@
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
-//! `select`, `spool::frame`, `deliver::{batch, encoding, format, lines}`, `aws::fault`, `aws::partition`,
+//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
-//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::report`, `pulse`, `service::watchdog`) take bytes, events and `now`, and return
+//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
+//! `pulse`, `service::watchdog`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
 //! `tests/boundary.rs` holds that line.
 //!
@@ -26,6 +27,7 @@
 //!    `test:a_hundred_kills_lose_nothing_and_invent_nothing`,
 //!    `test:histories_with_power_cuts_and_errors_agree_with_a_list`
 //! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
+//!    `test:a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave`,
 //!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,
 //!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger)
 //! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry before the fsync that covers
@@ -43,14 +45,18 @@
 //!    counted and reported; the rest goes on. A rule that cannot read a field keeps the record.
 //!    `test:a_damaged_object_is_set_aside_with_its_bytes_and_the_rest_goes_on`,
 //!    `test:a_bad_line_among_good_ones_is_set_aside_alone`,
+//!    `test:a_flipped_bit_at_every_byte_is_found_and_costs_no_more_than_it_must`,
 //!    `test:a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record`
 //! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped.
 //!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,
 //!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`
-//! 9. **The watchdog is petted by progress**, not by a timer. There is no watchdog yet; nothing pets one.
-//! 10. **Secrets stay in**: never in logs, errors, status or the spool.
+//! 9. **The watchdog is petted by progress**, not by a timer: a stage that has work and does not come on is named,
+//!    and ends in a restart; idle and waiting are states. `test:a_stall_is_work_without_a_sign_of_life`,
+//!    `test:a_stage_that_stands_still_is_named_and_no_longer_petted_and_nothing_is_lost`
+//! 10. **Secrets stay in**: never in logs, errors, status, core dumps or the spool.
 //!     `test:an_unknown_access_key_ends_with_77_and_the_secret_is_not_shown`,
-//!     `test:a_token_that_cannot_be_sent_is_said_but_not_shown`
+//!     `test:a_token_that_cannot_be_sent_is_said_but_not_shown`,
+//!     `test:the_manager_hears_of_the_start_the_progress_a_reload_and_the_stop` (no core files)
 
 // In the order of the path.
 pub mod discover;

@@ -76,6 +76,11 @@ pub const CREDENTIALS_BYTES: usize = 16 * 1024;
 pub const CREDENTIALS_DEPTH: usize = 8;
 /// Bytes of a shared credentials or configuration file. Organisations with hundreds of accounts have some 50 KiB.
 pub const PROFILES_BYTES: u64 = 512 * 1024;
+/// Objects and arrays inside each other in answers of SQS and in its messages. Those of EventBridge have 5, and a relay may
+/// add some.
+pub const CONTROL_JSON_DEPTH: usize = 32;
+/// Bytes of one answer of SQS: a message may have 1 MiB, which escapes of characters outside ASCII make three times as long.
+pub const SQS_ANSWER_BYTES: usize = 3 * 1024 * 1024 + 64 * 1024;
 /// Profiles that refer to each other by `source_profile`.
 pub const PROFILE_CHAIN: usize = 8;
 /// Bytes of a `credential_process` command.

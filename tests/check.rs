@@ -14,6 +14,7 @@ use common::agent::{Home, Setup, file_output, http_output};
 use common::bucket::{Bucket, Fate, Object, Plan, yesterday};
 use common::receiver::{Moods, Receiver};
 use common::s3_server::{ACCESS_KEY, CALLER, Denied, Elsewhere, Faults, KMS_KEY, S3Server, SECRET_KEY};
+use common::sqs_server::{QUEUE_ACCOUNT, SqsFaults, SqsServer};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -462,4 +463,75 @@ fn a_running_agent_notices_nothing() {
     assert_eq!((run.log(), lines()), (log, kept));
     run.signal(Signal::SIGTERM);
     run.wait(Duration::from_secs(30)).expect_code(0);
+}
+
+/// A queue of another account, beside a bucket that is well.
+fn with_queue(seed: u64) -> (Bench, SqsServer) {
+    let (bench, queue) = (Bench::new(&plan(seed)), SqsServer::start(SqsFaults::default()));
+    bench.home.edit_config("unfiltered = true", &format!("unfiltered = true\nqueue_url = {:?}", queue.url()));
+    (bench, queue)
+}
+
+#[test]
+fn a_queue_is_looked_at_and_left_as_it_is() {
+    let (bench, queue) = with_queue(30);
+    queue.send("{}");
+    let checked = bench.check().expect_code(0);
+    let found = checked.expect("prod", "queue", "ok");
+    says(found, "what", "of account 444455556666 in us-east-1: about 1 messages wait");
+    says(checked.expect("prod", "queue-set-up", "ok"), "what", "kept for 14 d and hidden for 120 s");
+    let stats = queue.stats();
+    assert_eq!(stats.requests.keys().collect::<Vec<_>>(), ["GetQueueAttributes"], "nothing is received");
+    assert_eq!(stats.refused, [""; 0]);
+}
+
+#[test]
+fn each_fault_of_a_queue_is_told_with_its_fix_and_the_bucket_is_tested_all_the_same() {
+    let (bench, queue) = with_queue(31);
+    for (code, exit, fix) in [
+        ("QueueDoesNotExist", 78, "aws sqs get-queue-url --queue-name trail-queue"),
+        ("AccessDenied", 77, "\"Resource\":\"arn:aws:sqs:us-east-1:444455556666:trail-queue\""),
+        ("KmsAccessDenied", 77, "kms:Decrypt"),
+        ("SignatureDoesNotMatch", 77, "`credentials`"),
+    ] {
+        queue.deny(code, "");
+        let checked = bench.check().expect_code(exit);
+        says(checked.expect("prod", "queue", "fail"), "fix", fix);
+        checked.expect_untested("prod", &["queue-set-up"]);
+        checked.expect("prod", "decode", "ok");
+        assert_eq!(checked.with_level("fail"), ["queue"]);
+    }
+    queue.deny("AccessDenied", "");
+    says(bench.check().expect("prod", "queue", "fail"), "fix", &format!("the IAM policy of {CALLER}: "));
+}
+
+#[test]
+fn what_an_operator_should_know_of_a_queue_is_a_warning() {
+    let (bench, queue) = with_queue(32);
+    queue.set("VisibilityTimeout", "5");
+    queue.set("MessageRetentionPeriod", "3600");
+    let checked = bench.check().expect_code(0);
+    let set_up: Vec<_> = checked.findings.iter().filter(|f| f["probe"] == "queue-set-up").collect();
+    assert_eq!(set_up.len(), 2, "{}", checked.text);
+    says(set_up[0], "fix", "MessageRetentionPeriod=1209600");
+    says(set_up[1], "fix", "VisibilityTimeout=120");
+}
+
+#[test]
+fn a_queue_that_cannot_be_reached_or_is_none_is_told_apart() {
+    let bench = Bench::new(&plan(33));
+    let unused = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+    let queue_url = |port| format!("queue_url = \"http://127.0.0.1:{port}/{QUEUE_ACCOUNT}/q\"");
+    bench.home.edit_config("unfiltered = true", &format!("unfiltered = true\n{}", queue_url(unused)));
+    let checked = bench.check().expect_code(69);
+    says(checked.expect("prod", "queue", "fail"), "fix", "let this machine reach it");
+    checked.expect("prod", "decode", "ok");
+
+    // The S3 server: it serves no queue.
+    bench.home.edit_config(&queue_url(unused), &queue_url(bench.server.port()));
+    says(
+        bench.check().expect_code(77).expect("prod", "queue", "fail"),
+        "what",
+        "credentials are not accepted",
+    );
 }

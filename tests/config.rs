@@ -123,7 +123,6 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
         4,
         "[spool] max_record_bytes: must be from 64 KiB to 2 MiB, not 16 MiB",
     ),
-    (4, "compression = \"lz4\"", 4, "[spool] compression: \"lz4\" is not supported in this version"),
     (4, "compression = \"zip\"", 4, "[spool] compression: \"zip\" is none of \"none\", \"lz4\""),
     // [[source]]
     (6, "", 5, "[source 1] name: missing: write name = "),
@@ -549,6 +548,7 @@ fn the_full_example_means_what_it_says() {
     let spool = &config.spool;
     assert_eq!((spool.max_bytes, spool.quarantine_max_bytes), (2 << 30, 64 << 20));
     assert_eq!((spool.max_record_bytes, spool.max_object_bytes), (1 << 20, 1 << 30));
+    assert_eq!(spool.compression, trailspool::spool::Compression::Lz4);
 
     let [prod, lab, cloud] = &config.sources[..] else { panic!("three sources") };
     assert_eq!(

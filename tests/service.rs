@@ -9,13 +9,9 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use common::agent::{Home, Run, Setup, file_output};
-use common::bucket::{Bucket, Plan, truth, yesterday};
+use common::bucket::{Bucket, Plan, yesterday};
 use common::s3_server::{Faults, S3Server};
 use nix::sys::signal::Signal;
-
-fn nothing(_: &[u8]) -> bool {
-    false
-}
 
 /// The manager's end of NOTIFY_SOCKET.
 struct Manager {
@@ -39,7 +35,8 @@ impl Manager {
             ("TRAILSPOOL_WEDGE", &*home.path("wedge").into_os_string()),
         ]
         .map(|(name, value)| (name, value.to_owned()));
-        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
         let run = home.start_with(arguments, &environment);
         (Manager { socket, lines: VecDeque::new() }, run)
     }
@@ -125,6 +122,11 @@ fn this_build_has_no_switch_that_makes_a_stage_stand_still() {
 #[cfg(feature = "wedge")]
 mod wedge {
     use super::*;
+    use common::bucket::truth;
+
+    fn nothing(_: &[u8]) -> bool {
+        false
+    }
 
     /// The stage that stands still, and what it is called.
     const STAGES: [(&str, &str); 5] = [
@@ -183,7 +185,8 @@ mod wedge {
     #[test]
     fn waiting_for_a_receiver_or_for_a_server_is_no_stall() {
         let bucket = Bucket::generate(&Plan::small(1, yesterday()));
-        let server = S3Server::start(&bucket, Faults { latency: Duration::from_secs(2), ..Faults::default() });
+        let server =
+            S3Server::start(&bucket, Faults { latency: Duration::from_secs(2), ..Faults::default() });
         let home = Home::new();
         // Nobody listens there: every connection is refused, and the output pauses between its tries.
         let siem = common::agent::http_output("siem", "http://127.0.0.1:9/");

@@ -11,6 +11,8 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::xml::{Elements, Seen, Tag};
+use crate::decode::members::{members, string};
+use crate::decode::text::unescape;
 use crate::net;
 
 /// A request that failed.
@@ -19,7 +21,7 @@ pub struct Fault {
     /// What the caller does next.
     pub class: Class,
     /// Stable label for metrics: `denied`, `list-denied`, `kms-denied`, `signature`, `access-key`, `expired`, `archived`,
-    /// `account`, `region-disabled`, `customer-key`, `no-queue`,
+    /// `account`, `region-disabled`, `customer-key`, `no-queue`, `queue-denied`, `not-sqs`, `over-limit`,
     /// `wrong-region`, `clock`, `no-bucket`, `gone`, `changed`, `slow-down`, `server`, `not-s3`, `bad-answer`, `refused`,
     /// `slow`, `config`, `stopped`, and those of [`net::Kind::label`]; of getting credentials `credentials`,
     /// `no-credentials`, `role-denied`, `hop-limit`.
@@ -182,76 +184,23 @@ fn classify(
     region_header: Option<&str>,
     date: Option<SystemTime>,
 ) -> (Class, &'static str, String) {
+    if let Some(row) = of_any_service(status.as_u16(), document, date) {
+        return row;
+    }
     let On { bucket, operation, .. } = on;
     let kms = document.message.contains("kms") || document.message.contains("KMS");
     match (&*document.code, status.as_u16()) {
-        (
-            "SlowDown" | "Busy" | "ServiceUnavailable" | "Throttling" | "ThrottlingException" | "ThrottledException"
-            | "RequestThrottled" | "RequestThrottledException" | "TooManyRequestsException" | "RequestLimitExceeded"
-            | "BandwidthLimitExceeded" | "LimitExceededException" | "EC2ThrottledException" | "OverLimit"
-            | "KmsThrottled" | "KMS.ThrottlingException",
-            _,
-        )
-        | (_, 429 | 503) => {
-            (Class::Retry, "slow-down", "the service asks to slow down; nothing to do unless it lasts".into())
-        }
-        (
-            "InternalError" | "InternalFailure" | "InternalServerError" | "OperationAborted" | "RequestTimeout"
-            | "RequestTimeoutException" | "PriorRequestNotComplete" | "IDPCommunicationError",
-            _,
-        )
-        | (_, 500 | 502 | 504 | 408) => {
-            (Class::Retry, "server", "the server failed; nothing to do unless it lasts".into())
-        }
-        ("RequestTimeTooSkewed" | "RequestExpired", _)
-        | ("SignatureDoesNotMatch" | "InvalidSignatureException" | "AccessDenied", _)
-            if is_of_the_clock(document) =>
-        {
-            let why = "this machine's clock differs too much from the server's: set it right (NTP)".into();
-            (date.map_or(Class::Denied, Class::ClockSkew), "clock", why)
-        }
         (
             "PermanentRedirect" | "TemporaryRedirect" | "Redirect" | "AuthorizationHeaderMalformed"
             | "IllegalLocationConstraintException" | "IncorrectEndpoint",
             _,
         )
         | ("", 301 | 307 | 308) => wrong_region(on, status, document, region_header),
-        (
-            "SignatureDoesNotMatch" | "InvalidSignatureException" | "IncompleteSignature"
-            | "IncompleteSignatureException",
-            _,
-        ) => (
-            Class::Denied,
-            "signature",
-            "the signature is not accepted: the secret access key does not belong to the access key id (is it \
-             complete?), or a proxy changes requests"
-                .into(),
-        ),
-        ("InvalidAccessKeyId" | "InvalidClientTokenId" | "UnrecognizedClientException", _) => (
-            Class::Denied,
-            "access-key",
-            "the access key id is not known: check `access_key_id` (deleted, mistyped, or of another AWS partition?)"
-                .into(),
-        ),
-        ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken", _) => {
-            (Class::Denied, "expired", "the session's credentials are expired or not valid: renew them".into())
-        }
-        ("NotSignedUp" | "AccountProblem" | "AllAccessDisabled" | "OptInRequired" | "SubscriptionRequiredException", _) => (
-            Class::Denied,
-            "account",
-            "AWS has closed this service to the account: see its AWS Health page or ask AWS Support".into(),
-        ),
         ("RegionDisabledException", _) => (
             Class::Denied,
             "region-disabled",
             format!("AWS STS is not active in region {} for this account: activate it there in the IAM console", on.region),
         ),
-        (code, _) if code.ends_with("NonExistentQueue") || code.ends_with("QueueDoesNotExist") => {
-            (Class::Config, "no-queue", "there is no such queue: check `queue_url` and its region".into())
-        }
-        ("ReceiptHandleIsInvalid" | "InvalidReceiptHandle", _) => {
-            (Class::Gone, "gone", "the message is not there any more".into())
-        }
         ("NoSuchBucket" | "InvalidBucketName" | "NoSuchAccessPoint" | "InvalidAccessPoint", _) => (
             Class::Config,
             "no-bucket",
@@ -296,6 +245,67 @@ fn classify(
         }
         _ => (Class::Config, "refused", "S3 refuses the request: check the source's configuration".into()),
     }
+}
+
+/// Rows that are the same for every service.
+pub(super) fn of_any_service(
+    status: u16,
+    document: &ErrorDocument,
+    date: Option<SystemTime>,
+) -> Option<(Class, &'static str, String)> {
+    Some(match (&*document.code, status) {
+        (
+            "SlowDown" | "Busy" | "ServiceUnavailable" | "Throttling" | "ThrottlingException" | "ThrottledException"
+            | "RequestThrottled" | "RequestThrottledException" | "TooManyRequestsException" | "RequestLimitExceeded"
+            | "BandwidthLimitExceeded" | "LimitExceededException" | "EC2ThrottledException" | "OverLimit"
+            | "KmsThrottled" | "KMS.ThrottlingException",
+            _,
+        )
+        | (_, 429 | 503) => {
+            (Class::Retry, "slow-down", "the service asks to slow down; nothing to do unless it lasts".into())
+        }
+        (
+            "InternalError" | "InternalFailure" | "InternalServerError" | "OperationAborted" | "RequestTimeout"
+            | "RequestTimeoutException" | "PriorRequestNotComplete" | "IDPCommunicationError",
+            _,
+        )
+        | (_, 500 | 502 | 504 | 408) => {
+            (Class::Retry, "server", "the server failed; nothing to do unless it lasts".into())
+        }
+        ("RequestTimeTooSkewed" | "RequestExpired", _)
+        | ("SignatureDoesNotMatch" | "InvalidSignatureException" | "AccessDenied", _)
+            if is_of_the_clock(document) =>
+        {
+            let why = "this machine's clock differs too much from the server's: set it right (NTP)".into();
+            (date.map_or(Class::Denied, Class::ClockSkew), "clock", why)
+        }
+        (
+            "SignatureDoesNotMatch" | "InvalidSignatureException" | "IncompleteSignature"
+            | "IncompleteSignatureException",
+            _,
+        ) => (
+            Class::Denied,
+            "signature",
+            "the signature is not accepted: the secret access key does not belong to the access key id (is it \
+             complete?), or a proxy changes requests"
+                .into(),
+        ),
+        ("InvalidAccessKeyId" | "InvalidClientTokenId" | "UnrecognizedClientException", _) => (
+            Class::Denied,
+            "access-key",
+            "the access key id is not known: check `access_key_id` (deleted, mistyped, or of another AWS partition?)"
+                .into(),
+        ),
+        ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken", _) => {
+            (Class::Denied, "expired", "the session's credentials are expired or not valid: renew them".into())
+        }
+        ("NotSignedUp" | "AccountProblem" | "AllAccessDisabled" | "OptInRequired" | "SubscriptionRequiredException", _) => (
+            Class::Denied,
+            "account",
+            "AWS has closed this service to the account: see its AWS Health page or ask AWS Support".into(),
+        ),
+        _ => return None,
+    })
 }
 
 /// S3 has a code of its own for it; STS and SQS say so in the message.
@@ -379,7 +389,7 @@ fn is_region(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-fn looks_like_html(headers: &HeaderMap, body: &[u8]) -> bool {
+pub(super) fn looks_like_html(headers: &HeaderMap, body: &[u8]) -> bool {
     let typed = headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     let begin = body.trim_ascii_start();
     let begins = |with: &[u8]| begin.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
@@ -412,6 +422,32 @@ impl ErrorDocument {
                 Err(_) => return document,
             }
         }
+    }
+
+    /// Reads what a service says that speaks AWS JSON: `{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"…"}`.
+    /// Where the document does not tell, the header `x-amzn-query-error` may: `CODE;Sender`.
+    ///
+    /// Source: Smithy, "AWS JSON 1.0 protocol", operation error serialization; "AWS Query Compatible".
+    pub(super) fn of_json(headers: &HeaderMap, body: &[u8]) -> ErrorDocument {
+        let mut document = ErrorDocument::default();
+        let mut buffer = Vec::new();
+        for (name, value) in members(body).into_iter().flatten().flatten() {
+            let Some(raw) = string(value) else { continue };
+            let text = unescape(raw, &mut buffer).map(String::from_utf8_lossy).unwrap_or_default();
+            match name {
+                b"__type" | b"code" => {
+                    document.code =
+                        clip(text.rsplit('#').next().unwrap_or(&text).split(':').next().unwrap_or(&text));
+                }
+                b"message" | b"Message" => document.message = clip(&text),
+                _ => {}
+            }
+        }
+        let header = headers.get("x-amzn-query-error").and_then(|value| value.to_str().ok());
+        if let (true, Some(header)) = (document.code.is_empty(), header) {
+            document.code = clip(header.split(';').next().unwrap_or(header));
+        }
+        document
     }
 
     pub(super) fn code(&self) -> &str {
@@ -546,8 +582,6 @@ mod tests {
             (LIST, 403, "NotSignedUp", "", Denied, "account", "AWS Support"),
             (LIST, 403, "AllAccessDisabled", "", Denied, "account", "AWS Support"),
             (GET, 403, "RegionDisabledException", "", Denied, "region-disabled", "us-east-1"),
-            (GET, 400, "AWS.SimpleQueueService.NonExistentQueue", "", Config, "no-queue", "`queue_url`"),
-            (GET, 404, "ReceiptHandleIsInvalid", "", Gone, "gone", "message"),
             (GET, 400, "KmsAccessDenied", "", Denied, "kms-denied", "KMS key"),
             (GET, 400, "KMS.ThrottlingException", "", Retry, "slow-down", "slow down"),
             (GET, 403, "OverLimit", "", Retry, "slow-down", "slow down"),

@@ -1,4 +1,4 @@
-//! AWS as this agent needs it: credentials, signed S3 requests, and what the answers mean.
+//! AWS as this agent needs it: credentials, signed requests to S3 and SQS, and what the answers mean.
 
 mod control;
 pub mod credentials;
@@ -7,6 +7,7 @@ pub mod listing;
 pub mod partition;
 pub mod s3;
 mod sigv4;
+pub mod sqs;
 pub mod sts;
 mod xml;
 

@@ -4,22 +4,19 @@
 //! Source: AWS STS API Reference, AssumeRole, GetCallerIdentity, "Common Errors".
 
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::Full;
+use http::{Uri, header};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use super::control::{Answer, NoAnswer, ask, now, shift};
+use super::control::{About, Answer, Service};
 use super::credentials::{Issued, Keys, document};
 use super::fault::{Class, ErrorDocument, Fault};
 use super::sigv4::{Scope, encode_query};
 use super::xml::{Elements, Seen, Tag};
-use crate::net::clock::seconds_from;
-use crate::{config, net};
+use crate::{config, limits, net};
 
 /// Whose keys they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,18 +29,12 @@ pub struct Identity {
 
 /// The STS endpoint of one source.
 #[derive(Debug)]
-pub(super) struct Sts {
-    endpoint: Uri,
-    scope: Scope,
-    client: net::Client,
-    /// Seconds that the server's clock is ahead of ours.
-    clock_ahead: AtomicI64,
-}
+pub(super) struct Sts(Service);
 
 impl Sts {
     pub(super) fn new(endpoint: &Uri, region: &str, client: net::Client) -> Sts {
         let scope = Scope::new("sts", region);
-        Sts { endpoint: endpoint.clone(), scope, client, clock_ahead: AtomicI64::new(0) }
+        Sts(Service::new(endpoint.clone(), scope, client, limits::CREDENTIALS_BYTES))
     }
 
     /// Keys of a session of the role.
@@ -80,37 +71,12 @@ impl Sts {
         }
     }
 
-    /// Sends a form, once more with the server's date if our clock turns out wrong.
     async fn ask(&self, on: &On<'_>, form: String) -> Result<Answer, Fault> {
-        let form = Bytes::from(form);
-        let ahead = self.clock_ahead.load(Ordering::Relaxed);
-        let fault = match self.send(on, &form, ahead).await? {
-            Ok(answer) => return Ok(answer),
-            Err(fault) => fault,
-        };
-        let Class::ClockSkew(theirs) = fault.class else { return Err(fault) };
-        let ahead = seconds_from(now(), theirs);
-        self.clock_ahead.store(ahead, Ordering::Relaxed);
-        self.send(on, &form, ahead).await?
-    }
-
-    /// The outer error: no answer; the inner one: an answer that refuses.
-    async fn send(&self, on: &On<'_>, form: &Bytes, ahead: i64) -> Result<Result<Answer, Fault>, Fault> {
-        let unsendable = |why: &dyn fmt::Display| NoAnswer::Unsendable(why.to_string()).fault(on);
-        let host = self.endpoint.authority().map_or("", |authority| authority.as_str());
-        let mut request = Request::post(self.endpoint.clone())
-            .header(header::HOST, host)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
-            .header(header::ACCEPT, "text/xml")
-            .body(Full::new(form.clone()))
-            .map_err(|error| unsendable(&error))?;
-        let at = shift(now(), ahead);
-        self.scope.sign(&mut request, form, on.keys, at).map_err(|error| unsendable(&error))?;
-        let answer = ask(&self.client, request).await.map_err(|why| why.fault(on))?;
-        match answer.status {
-            StatusCode::OK => Ok(Ok(answer)),
-            _ => Ok(Err(on.refused(&answer))),
-        }
+        let headers = [
+            (header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8"),
+            (header::ACCEPT, "text/xml"),
+        ];
+        self.0.post(on, &headers, Bytes::from(form), on.keys).await
     }
 }
 
@@ -123,11 +89,19 @@ struct On<'a> {
 
 impl fmt::Display for On<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.sts.endpoint.authority().map_or("", |authority| authority.as_str());
+        let host = self.sts.0.host();
         match self.role {
             Some(role) => write!(f, "assuming role {} at {host}", role.arn),
             None => write!(f, "asking {host} whose access key {} is", self.keys.access_key_id()),
         }
+    }
+}
+
+impl About for On<'_> {
+    fn refused(&self, answer: &Answer) -> Fault {
+        let document = ErrorDocument::parse(&answer.body);
+        let row = self.classify(answer.status.as_u16(), &document, answer.date);
+        answer.fault(self, row, &document.said(answer.status))
     }
 }
 
@@ -136,17 +110,6 @@ impl On<'_> {
         let why =
             "the answer is not that of AWS STS: does a proxy change it, or is sts_endpoint something else?";
         Fault::new(Class::Retry, "bad-answer", format!("{self}: {why}"))
-    }
-
-    fn refused(&self, answer: &Answer) -> Fault {
-        let document = ErrorDocument::parse(&answer.body);
-        let (class, cause, why) = self.classify(answer.status.as_u16(), &document, answer.date);
-        let said = document.said(answer.status);
-        let mut fault = Fault::new(class, cause, format!("{self}: {why} ({said})"));
-        fault.said = said.into();
-        let retry_after = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-        fault.retry_after = retry_after.and_then(|value| net::backoff::retry_after(value, Some(answer.date)));
-        fault
     }
 
     /// The table: class, metric label and advice.

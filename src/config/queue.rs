@@ -8,7 +8,7 @@ use hyper::Uri;
 use super::bucket::is_account;
 use super::endpoint;
 use super::table::Read;
-use crate::aws::partition::Partition;
+use crate::aws::partition::{self, Partition};
 
 /// Bytes of a queue's name, `.fifo` included. Source: SQS API Reference, "CreateQueue".
 const NAME_BYTES: usize = 80;
@@ -18,6 +18,8 @@ const NAME_BYTES: usize = 80;
 pub struct Queue {
     /// As it was written: `https://sqs.us-west-2.amazonaws.com/111122223333/trail`.
     pub url: Uri,
+    /// Where requests go: the URL's scheme and host, or the FIPS endpoint in its place.
+    pub endpoint: Uri,
     /// Where it is: as the host says, or the bucket's region where the host does not tell.
     pub region: Box<str>,
     /// Twelve digits.
@@ -54,7 +56,25 @@ impl Queue {
         let host = url.host().unwrap_or("").to_ascii_lowercase();
         let (region, account, name) =
             (region_of(&host).unwrap_or(region).into(), account.into(), name.into());
-        Ok(Queue { url, region, account, name })
+        let endpoint =
+            place(&url, url.authority().map_or("", |authority| authority.as_str())).ok_or_else(right)?;
+        Ok(Queue { url, endpoint, region, account, name })
+    }
+
+    /// The same queue by the region's FIPS endpoint, if the URL names its plain one; another host stays.
+    ///
+    /// # Errors
+    /// There is no FIPS endpoint, as the end of a sentence that begins with the key.
+    fn by_fips(mut self) -> Result<Queue, String> {
+        let Some(region) = partition::find(&self.region) else { return Ok(self) };
+        let host = self.url.host().unwrap_or("");
+        if !region.sqs(false).is_some_and(|plain| plain.eq_ignore_ascii_case(host)) {
+            return Ok(self);
+        }
+        let fips = region.sqs(true).and_then(|host| place(&self.url, &host));
+        let none = || format!("with fips = true: region {} has no FIPS endpoint of SQS", self.region);
+        self.endpoint = fips.ok_or_else(none)?;
+        Ok(self)
     }
 
     /// `arn:aws:sqs:us-west-2:111122223333:trail`
@@ -70,11 +90,17 @@ impl Queue {
 }
 
 /// The value of the key: `""` is none.
-pub(super) fn queue_url(text: &str, region: &str) -> Read<Option<Queue>> {
-    match text {
-        "" => Ok(None),
-        text => Queue::parse(text, region).map(Some),
+pub(super) fn queue_url(text: &str, region: &str, fips: bool) -> Read<Option<Queue>> {
+    match (text, fips) {
+        ("", _) => Ok(None),
+        (text, false) => Queue::parse(text, region).map(Some),
+        (text, true) => Queue::parse(text, region)?.by_fips().map(Some),
     }
+}
+
+/// The root of another host, or the same.
+fn place(url: &Uri, authority: &str) -> Option<Uri> {
+    format!("{}://{authority}/", url.scheme_str()?).parse().ok()
 }
 
 /// What a host says of its region.
@@ -138,6 +164,43 @@ mod tests {
             let queue = Queue::parse(url, "us-gov-west-1").unwrap();
             assert_eq!((queue.arn(), queue.is_fifo()), (arn.to_owned(), url.ends_with(".fifo")), "{url}");
         }
+    }
+
+    #[test]
+    fn requests_go_to_the_urls_host_or_to_the_fips_endpoint_in_its_place() {
+        for (url, fips, endpoint) in [
+            (
+                "https://sqs.us-west-2.amazonaws.com/111122223333/q",
+                false,
+                "https://sqs.us-west-2.amazonaws.com/",
+            ),
+            (
+                "https://SQS.us-west-2.amazonaws.com/111122223333/q",
+                true,
+                "https://sqs-fips.us-west-2.amazonaws.com/",
+            ),
+            (
+                "https://sqs.us-gov-west-1.amazonaws.com/111122223333/q",
+                true,
+                "https://sqs.us-gov-west-1.amazonaws.com/",
+            ),
+            (
+                "https://vpce-1.sqs.us-west-2.vpce.amazonaws.com/111122223333/q",
+                true,
+                "https://vpce-1.sqs.us-west-2.vpce.amazonaws.com/",
+            ),
+            ("http://127.0.0.1:9324/111122223333/q", true, "http://127.0.0.1:9324/"),
+        ] {
+            let queue = queue_url(url, "us-east-1", fips).unwrap().expect("a queue");
+            assert_eq!(
+                (queue.endpoint.to_string(), queue.url.to_string()),
+                (endpoint.to_owned(), url.to_owned())
+            );
+        }
+        let none =
+            queue_url("https://sqs.eu-west-1.amazonaws.com/111122223333/q", "eu-west-1", true).unwrap_err();
+        assert!(none.contains("eu-west-1 has no FIPS endpoint"), "{none}");
+        assert_eq!(queue_url("", "us-east-1", true), Ok(None));
     }
 
     #[test]

@@ -36,11 +36,11 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let place = place(&mut table, bucket.map(|(name, _)| name));
 
     let region = place.as_ref().map_or("", |place| &*place.region);
-    let queue = table.get("queue_url", |value| queue_url(string(value)?, region)).flatten();
+    let fips = place.as_ref().is_some_and(|place| place.flavor.fips);
+    let queue = table.get("queue_url", |value| queue_url(string(value)?, region, fips)).flatten();
     if queue.is_some() {
         table.report().warn(format!(
-            "{} queue_url: this version polls and receives nothing from the queue; `trailspool policy` prints what it \
-             needs",
+            "{} queue_url: this version polls and receives nothing from the queue; `trailspool check` looks at it",
             table.place()
         ));
     }
@@ -95,7 +95,6 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     table.value("rule");
     let credentials = table.table("credentials", inner, OWN);
     let code = place.as_ref().map(|place| &*place.region);
-    let fips = place.as_ref().is_some_and(|place| place.flavor.fips);
     let credentials = match table.has("credentials") {
         true => super::credentials::credentials(credentials, code, fips, env),
         false => None,

@@ -1,6 +1,6 @@
 //! From the bytes of an object to the bytes of its records: inflate ([`gunzip`]), then split (`split`).
 //! A core: pieces of any size in, calls of a [`Sink`] out; one set of fixed buffers serves all objects.
-//! [`field`] and [`text`] look into a record.
+//! [`field`] and [`text`] look into a record, [`members`] into what services say.
 //!
 //! Invariants: records are passed on byte for byte as they stood, in order, the same however the input is
 //! cut; what is not a good record is reported with its bytes or refuses the whole object; no input makes
@@ -8,6 +8,7 @@
 
 pub mod field;
 pub mod gunzip;
+pub mod members;
 pub mod text;
 
 mod mask;

@@ -7,7 +7,7 @@
 //!                                    └ no answer: sent again
 //! ```
 //!
-//! `encoding` (with `format`), `batch` and `lines` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
+//! `encoding` (with `format`), `batch`, `lines` and `unconfirmed` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
 //! `sender` what it asks of a receiver, `status` what it tells the operator.
 
 pub mod backlog;
@@ -21,6 +21,7 @@ mod output;
 pub mod sender;
 pub mod status;
 pub mod stdout;
+pub mod unconfirmed;
 
 use std::sync::Arc;
 
@@ -58,7 +59,11 @@ pub fn output<D: Disk>(
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
     let committed = spool.subscribe();
     let backlog = Spooled::new(&config.name, spool, quarantine).map_err(|error| fault(error.to_string()))?;
-    Ok(async move { output::run(&config, attributors, receiver, backlog, committed, stop, (status, pulse)).await })
+    Ok(
+        async move {
+            output::run(&config, attributors, receiver, backlog, committed, stop, (status, pulse)).await
+        },
+    )
 }
 
 enum Receiver {

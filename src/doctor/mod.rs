@@ -6,6 +6,7 @@
 //! | `finding` | what was found, in order, and the exit code (a core) |
 //! | `report` | findings as text and as JSON (a core) |
 //! | `advice` | from a failed request to what to do (a core) |
+//! | `queue` | the same of a queue, and what its attributes tell (a core) |
 //! | `probes` | what is tried, each part beside the others |
 //! | `policy`, `regions` | the other two commands (cores) |
 //! | `json` | JSON for policies |
@@ -18,6 +19,7 @@ pub mod finding;
 mod json;
 pub mod policy;
 mod probes;
+pub mod queue;
 pub mod regions;
 pub mod report;
 

@@ -123,11 +123,7 @@ impl Agent {
         Ok(agent)
     }
 
-    fn start_outputs(
-        &mut self,
-        quarantine: &Quarantine<StdDisk>,
-        stages: &Stages,
-    ) -> Result<(), StartError> {
+    fn start_outputs(&mut self, quarantine: &Quarantine<StdDisk>, stages: &Stages) -> Result<(), StartError> {
         let attributors = Arc::new(Attributors::new(&self.config.sources));
         for output in &self.config.outputs {
             let status = Arc::new(OutputStatus::default());
@@ -159,13 +155,7 @@ impl Agent {
         }
     }
 
-    fn start_polls(
-        &mut self,
-        buckets: &HashMap<Box<str>, S3>,
-        disk: &StdDisk,
-        once: bool,
-        stages: &Stages,
-    ) {
+    fn start_polls(&mut self, buckets: &HashMap<Box<str>, S3>, disk: &StdDisk, once: bool, stages: &Stages) {
         for (lane, (source, status)) in self.config.sources.iter().zip(&self.sources).enumerate() {
             let Some(s3) = buckets.get(&source.name) else { continue };
             let poller = Poller::new(
@@ -330,6 +320,7 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         max_bytes: config.spool.max_bytes,
         segment_bytes: limits::SEGMENT_BYTES,
         max_record_bytes: config.spool.max_record_bytes,
+        compression: config.spool.compression,
         outputs: config.outputs.iter().map(|output| output.name.clone()).collect(),
     };
     let mut replayed = Ok(());

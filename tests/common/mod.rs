@@ -9,3 +9,4 @@ pub mod receiver;
 pub mod records;
 pub mod s3_listing;
 pub mod s3_server;
+pub mod sqs_server;

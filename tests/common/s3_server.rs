@@ -486,6 +486,11 @@ enum Unsigned {
     Refused(StatusCode, &'static str, String),
 }
 
+/// Whether a request to another service is signed as it must be.
+pub fn is_signed(headers: &HeaderMap, service: &str, region: &str) -> bool {
+    signed(headers, service, region).is_ok()
+}
+
 /// Whether the request is signed for this bucket's owner and region, in the form of Signature Version 4.
 fn signed(headers: &HeaderMap, service: &str, right: &str) -> Result<(), Unsigned> {
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());

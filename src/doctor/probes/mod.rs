@@ -7,6 +7,7 @@ mod files;
 mod network;
 mod newest;
 mod output;
+mod queue;
 mod source;
 mod state;
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::super::advice::{self, About};
 use super::super::finding::{Blocked, Finding, Kind, Notes, Part, Section};
 use super::bucket::Bucket;
-use super::{PART, TIME_IS_UP, TIMEOUTS, network, newest};
+use super::{PART, TIME_IS_UP, TIMEOUTS, network, newest, queue};
 use crate::aws::credentials::Provider;
 use crate::aws::partition::Partition;
 use crate::aws::s3::S3;
@@ -20,7 +20,7 @@ use crate::decode::{Broken, Decoder, Failure, Sink};
 use crate::discover::key::{self, LogKey};
 use crate::net::{self, Client, Options};
 
-/// In the order of the report. A queue's attributes and permission belong behind `decode`.
+/// In the order of the report. A queue's follow.
 const PROBES: [&str; 13] = [
     "dns",
     "tcp",
@@ -43,40 +43,56 @@ const SERVER_CHARACTERS: usize = 40;
 /// A clock that is further off is worth a warning.
 const SKEW: Duration = Duration::from_secs(60);
 /// Getting keys, and asking STS whose they are.
-const KEYS: Duration = Duration::from_secs(8);
-const IDENTITY: Duration = Duration::from_secs(4);
+pub(super) const KEYS: Duration = Duration::from_secs(8);
+pub(super) const IDENTITY: Duration = Duration::from_secs(4);
 /// S3 refuses signatures that are further off. Source: S3 API Reference, `RequestTimeTooSkewed`.
 const SKEW_REFUSED: Duration = Duration::from_secs(15 * 60);
 
 /// Probes a source.
 pub(in crate::doctor) async fn source(source: config::Source, spool: Option<config::Spool>) -> Section {
     let part = Part::Source(source.name.clone());
-    let notes = Notes::default();
-    let because = match timeout(PART, probe(source, spool, &notes)).await {
+    let (notes, of_queue) = (Notes::default(), Notes::default());
+    let (ca_file, proxies) = (source.ca_file.as_deref(), source.proxies.clone());
+    let (because, because_of_queue) =
+        match Client::new(Options { ca_file, identity: None, proxies, timeouts: TIMEOUTS }) {
+            Ok(client) => {
+                let provider = Provider::new(&source, client.clone());
+                let queue = timeout(PART, queue::probe(&source, &client, &provider, &of_queue));
+                let (bucket, queue) =
+                    tokio::join!(timeout(PART, probe(&source, &client, &provider, spool, &notes)), queue);
+                (why_not(bucket), why_not(queue))
+            }
+            Err(error) => {
+                let what = "there is nobody to trust";
+                notes.add(Finding::fail("tls", Kind::Config, what, error.to_string(), "correct `ca_file`"));
+                let because = "there is no client without trust";
+                (because.to_owned(), because.to_owned())
+            }
+        };
+    let mut section = notes.finish(part.clone(), &PROBES, &because);
+    if source.queue_url.is_some() {
+        section.findings.extend(of_queue.finish(part, &queue::PROBES, &because_of_queue).findings);
+    }
+    section
+}
+
+/// Why what is left was not tested.
+fn why_not(end: Result<Result<(), Blocked>, tokio::time::error::Elapsed>) -> String {
+    match end {
         Ok(Ok(())) => String::new(),
         Ok(Err(Blocked(because))) => because,
         Err(_) => TIME_IS_UP.to_owned(),
-    };
-    notes.finish(part, &PROBES, &because)
+    }
 }
 
-async fn probe(source: config::Source, spool: Option<config::Spool>, notes: &Notes) -> Result<(), Blocked> {
-    let (ca_file, proxies) = (source.ca_file.as_deref(), source.proxies.clone());
-    let client = match Client::new(Options { ca_file, proxies, timeouts: TIMEOUTS }) {
-        Ok(client) => client,
-        Err(error) => {
-            let finding = Finding::fail(
-                "tls",
-                Kind::Config,
-                "there is nobody to trust",
-                error.to_string(),
-                "correct `ca_file`",
-            );
-            return Err(notes.block(finding, "there is no client without trust"));
-        }
-    };
-    let provider = Provider::new(&source, client.clone());
-    let s3 = S3::new(&source, client.clone(), provider.clone());
+async fn probe(
+    source: &config::Source,
+    client: &Client,
+    provider: &Provider,
+    spool: Option<config::Spool>,
+    notes: &Notes,
+) -> Result<(), Blocked> {
+    let s3 = S3::new(source, client.clone(), provider.clone());
     let Ok(base) = format!("{}/", s3.base_url()).parse::<Uri>() else {
         let finding = Finding::fail(
             "dns",
@@ -88,27 +104,27 @@ async fn probe(source: config::Source, spool: Option<config::Spool>, notes: &Not
         return Err(notes.block(finding, "there is no address"));
     };
     let proxy = source.proxies.of(&base);
-    network::reach(&client, proxy, &base, "`region` and `endpoint`", notes).await?;
-    let answer = answer(&client, &base, notes).await?;
+    network::reach(client, proxy, &base, "`region` and `endpoint`", notes).await?;
+    let answer = answer(client, &base, notes).await?;
     let ahead = clock(&answer, notes);
 
     let named = answer.get("x-amz-bucket-region").and_then(|value| value.to_str().ok());
     let named = named.filter(|name| name.len() <= REGION_BYTES && key::is_region(name));
-    let who = credentials(&source, &s3, &provider, notes).await?;
+    let who = credentials(source, &s3, provider, notes).await?;
 
     // A wrong region is followed: what comes after is tested in the right one.
     let listed = Bucket::new(&s3).folders(&logs_of(&source.prefix)).await;
-    region(&source, &s3, named, listed.as_ref().err(), notes);
+    region(source, &s3, named, listed.as_ref().err(), notes);
     let top = match listed {
         Ok(top) => top,
-        Err(fault) => return Err(list_failed(&source, &s3, &who, &fault, notes)),
+        Err(fault) => return Err(list_failed(source, &s3, &who, &fault, notes)),
     };
     notes.add(who.accepted());
     notes.add(Finding::ok("list", format!("bucket {} may be listed", source.bucket)));
 
-    let found = Bucket::new(&s3).survey(&source, top, notes).await?;
-    let newest = newest::probe(&Bucket::new(&s3), &source, &found, now() + ahead, notes).await?;
-    read(&source, &s3, &who, &newest, spool, notes).await
+    let found = Bucket::new(&s3).survey(source, top, notes).await?;
+    let newest = newest::probe(&Bucket::new(&s3), source, &found, now() + ahead, notes).await?;
+    read(source, &s3, &who, &newest, spool, notes).await
 }
 
 fn logs_of(prefix: &str) -> String {
@@ -264,7 +280,7 @@ async fn credentials(
 }
 
 /// AWS's STS knows nothing of the keys of an S3-compatible store.
-fn has_sts(source: &config::Source) -> bool {
+pub(super) fn has_sts(source: &config::Source) -> bool {
     let suffix = Partition::of(&source.region).dns_suffix();
     let is_aws = |host: &str| host.ends_with(suffix);
     is_aws(&source.endpoint.host) || !source.sts.host().is_some_and(is_aws)
