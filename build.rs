@@ -29,6 +29,7 @@ fn main() {
     println!("cargo::rustc-env=TRAILSPOOL_VERSION={version} ({})", details.join(", "));
 }
 
+#[allow(clippy::disallowed_methods, reason = "the environment is what cargo tells a build script by")]
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
