@@ -46,19 +46,16 @@ impl Pulse {
         self.0.fetch_add(BEAT, Relaxed);
     }
 
-    /// Waits for something that is somebody else's, then works on.
-    pub async fn waiting<T>(&self, other: impl Future<Output = T>) -> T {
+    /// There is work, and it waits for somebody else.
+    pub fn wait(&self) {
         self.enter(Doing::Waiting);
-        let value = other.await;
-        self.enter(Doing::Working);
-        value
     }
 
-    /// [`Pulse::waiting`] for what blocks.
+    /// Waits for something that is somebody else's, and blocks; then works on.
     pub fn waiting_for<T>(&self, other: impl FnOnce() -> T) -> T {
-        self.enter(Doing::Waiting);
+        self.wait();
         let value = other();
-        self.enter(Doing::Working);
+        self.working();
         value
     }
 

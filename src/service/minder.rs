@@ -163,6 +163,16 @@ async fn answer(stages: Stages, pulse: Arc<Pulse>) {
     }
 }
 
+impl Pulse {
+    /// Waits for something that is somebody else's, then works on.
+    pub async fn waiting<T>(&self, other: impl Future<Output = T>) -> T {
+        self.wait();
+        let value = other.await;
+        self.working();
+        value
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
