@@ -11,7 +11,7 @@
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
-//! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
+//! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
 //! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
@@ -49,7 +49,8 @@
 //!    `test:a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record`
 //! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped.
 //!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,
-//!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`
+//!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`,
+//!    `test:a_disk_without_room_pauses_and_loses_nothing`, `test:a_file_system_that_turns_read_only_pauses_and_loses_nothing`
 //! 9. **The watchdog is petted by progress**, not by a timer: a stage that has work and does not come on is named,
 //!    and ends in a restart; idle and waiting are states. `test:a_stall_is_work_without_a_sign_of_life`,
 //!    `test:a_stage_that_stands_still_is_named_and_no_longer_petted_and_nothing_is_lost`

@@ -164,12 +164,10 @@ async fn answer(stages: Stages, pulse: Arc<Pulse>) {
 }
 
 impl Pulse {
-    /// Waits for something that is somebody else's, then works on.
+    /// [`Pulse::wait`] around something that is awaited.
     pub async fn waiting<T>(&self, other: impl Future<Output = T>) -> T {
-        self.wait();
-        let value = other.await;
-        self.working();
-        value
+        let _waiting = self.wait();
+        other.await
     }
 }
 

@@ -236,6 +236,11 @@ impl Run {
         Run { child, out, err, started: Instant::now(), peak, stop, sampler: Some(sampler) }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the state of a child")
@@ -254,11 +259,6 @@ impl Run {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("a signal to a child");
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Waits for its end; panics, with its log, when that takes longer.
