@@ -2,7 +2,8 @@
 # Packs the binary that cross/dist.sh built: systemd/package.sh TARGET makes, below target/packages,
 #   trailspool_VERSION_ARCHITECTURE.deb    for Debian 12 and newer
 #   trailspool-VERSION-TARGET.tar.gz       for images that are read-only: the same tree, to be unpacked at /
-# The same binary gives the same packages, byte for byte. Needs cargo-deb (target/ci/bin or PATH).
+# The same binary gives the same packages, byte for byte. Needs cargo-deb (target/ci/bin or PATH), and
+# qemu-user-static where the binary is for another machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: systemd/package.sh TARGET}
@@ -22,10 +23,23 @@ if [ -n "$glibc" ] && [ "$(printf 'GLIBC_2.34\n%s\n' "$glibc" | sort -V | tail -
     exit 1
 fi
 
+# The manual and the completions come from the binary itself.
+case $target in
+"$(rustc -vV | sed -n 's/^host: //p')") emulator= ;;
+aarch64-*) emulator="qemu-aarch64-static -L /usr/aarch64-linux-gnu" ;;
+*) emulator=${EMULATOR:?what runs a program for "$target"} ;;
+esac
+mkdir -p "$packages/share"
+$emulator "$binary" man | gzip -9n >"$packages/share/trailspool.1.gz"
+for shell in bash zsh fish; do
+    $emulator "$binary" completion $shell >"$packages/share/completion.$shell"
+done
+
 cargo deb --locked --quiet --no-build --no-strip --profile dist --target "$target" --output "$packages/"
 
 # The tar is the package's tree: one list of files, in Cargo.toml.
 deb=$(ls -t "$packages"/trailspool_*.deb | head -1)
+rm -r "$packages/share"
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 dpkg-deb -x "$deb" "$tree"
