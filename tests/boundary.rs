@@ -44,7 +44,11 @@ const CORES: &[&str] = &[
     "src/net/clock.rs",
     "src/net/issuer.rs",
     "src/net/proxy.rs",
+<<<<<<< HEAD
     "src/pulse.rs",
+=======
+    "src/net/window.rs",
+>>>>>>> main
     "src/record.rs",
     "src/select/attribution.rs",
     "src/select/mod.rs",

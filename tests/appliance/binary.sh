@@ -12,7 +12,7 @@ echo "$binary: $size bytes"
 # What a build for tests has, and no path of the machine that built it.
 forbidden=$(strings -a "$binary" | grep -e TRAILSPOOL_WEDGE -e "$PWD" -e "${CARGO_HOME:-$HOME/.cargo}" || true)
 [ -z "$forbidden" ] || { echo "in the binary: $forbidden" >&2; exit 1; }
-strings -a target/ci/trailspool-wedge | grep -q TRAILSPOOL_WEDGE || { echo "the check finds nothing anywhere" >&2; exit 1; }
+strings -a target/ci/trailspool-wedge | grep TRAILSPOOL_WEDGE >/dev/null || { echo "the check finds nothing anywhere" >&2; exit 1; }
 
 # The list of its dependencies, by cargo-auditable: zlib-compressed JSON in a section of its own.
 section=$(mktemp)

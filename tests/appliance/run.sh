@@ -65,7 +65,7 @@ until_true() { # SECONDS WHAT COMMAND…
     done
 }
 is() { [ "$(property "$1")" = "$2" ]; }
-journal_has() { in_box journalctl -u trailspool -o cat --no-pager | grep -q -- "$1"; }
+journal_has() { in_box journalctl -u trailspool -o cat --no-pager | grep -- "$1" >/dev/null; }
 
 make_root() { # the machine's root file system, in memory
     mkdir "$root" "$data"
@@ -211,12 +211,12 @@ for other in 65534 1000; do
         fail "user $other reads the credential"
 done
 in_box grep -rqa appliance-s3cr3t "/proc/$pid/environ" "/proc/$pid/cmdline" && fail "the secret is in /proc"
-in_box journalctl --no-pager | grep -q appliance-s3cr3t && fail "the secret is in the journal"
+in_box journalctl --no-pager | grep appliance-s3cr3t >/dev/null && fail "the secret is in the journal"
 grep -rqa appliance-s3cr3t "$data" && fail "the secret is on the data partition"
 say "ok: no other user, no environment, no journal and no file of the state has it"
 
 say "== reload"
-in_box systemctl show -P StatusText trailspool | grep -q 'objects, .* records' || fail "no words: $(property StatusText)"
+in_box systemctl show -P StatusText trailspool | grep 'objects, .* records' >/dev/null || fail "no words: $(property StatusText)"
 more 10
 in_box systemctl reload trailspool
 arrive "a reload begins a pass"
@@ -268,7 +268,7 @@ echo storekeeper >"$data/trailspool/wedge"
 in_box systemctl start trailspool
 until_true 60 "systemd restarts it" is NRestarts 1
 journal_has "storekeeper has stood still for" || fail "the stage did not name itself"
-in_box journalctl -u trailspool -o cat --no-pager | grep -q 'Watchdog timeout' || fail "it was not the watchdog"
+in_box journalctl -u trailspool -o cat --no-pager | grep 'Watchdog timeout' >/dev/null || fail "it was not the watchdog"
 say "ok: $(in_box journalctl -u trailspool -o cat --no-pager | grep 'Watchdog timeout' | head -1)"
 arrive "after the watchdog's restart"
 same "restarts" "$(property NRestarts)" 1
