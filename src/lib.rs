@@ -13,14 +13,9 @@
 //!
 //! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
 //! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
-<<<<<<< HEAD
-//! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
+//! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
 //! `pulse`, `service::watchdog`) take bytes, events and `now`, and return
-=======
-//! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
-//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
->>>>>>> main
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
 //! `tests/boundary.rs` holds that line.
 //!

@@ -44,11 +44,8 @@ const CORES: &[&str] = &[
     "src/net/clock.rs",
     "src/net/issuer.rs",
     "src/net/proxy.rs",
-<<<<<<< HEAD
-    "src/pulse.rs",
-=======
     "src/net/window.rs",
->>>>>>> main
+    "src/pulse.rs",
     "src/record.rs",
     "src/select/attribution.rs",
     "src/select/mod.rs",

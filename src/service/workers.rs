@@ -17,7 +17,6 @@ use crate::fetch::{self, Slot};
 use crate::pulse::Pulse;
 
 /// Works until the queue is closed or the storekeeper is gone. `buckets` has the S3 of each source.
-<<<<<<< HEAD
 pub async fn work(
     queue: Queue,
     buckets: Arc<HashMap<Box<str>, S3>>,
@@ -27,14 +26,9 @@ pub async fn work(
     let mut slot = Slot::new().watched(Arc::clone(&pulse));
     loop {
         pulse.idle();
-        let Some(wanted) = queue.pop().await else { return };
+        let Some((wanted, _flight)) = queue.take().await else { return };
         pulse.working();
         wedge::pending("fetch").await;
-=======
-pub async fn work(queue: Queue, buckets: Arc<HashMap<Box<str>, S3>>, storekeeper: Sender<Job>) {
-    let mut slot = Slot::new();
-    while let Some((wanted, _flight)) = queue.take().await {
->>>>>>> main
         // Every source that queues has a bucket; a ticket that is dropped is a failure that comes again.
         let Some(s3) = buckets.get(&wanted.object.source) else { continue };
         if hand_over(wanted, s3, (&mut slot, &pulse), &storekeeper).await.is_break() {
