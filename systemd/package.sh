@@ -18,7 +18,7 @@ mkdir -p "$packages"
 
 # The newest glibc that the binary asks for, against what the package says.
 glibc=$(objdump -T "$binary" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 || true)
-if [ -n "$glibc" ] && [ "$(printf 'GLIBC_2.34\n%s\n' "$glibc" | sort -V | tail -1)" != GLIBC_2.34 ]; then
+if [ -n "$glibc" ] && [ "$(printf 'GLIBC_2.36\n%s\n' "$glibc" | sort -V | tail -1)" != GLIBC_2.36 ]; then
     echo "$binary asks for $glibc, which the package's depends in Cargo.toml does not say" >&2
     exit 1
 fi
