@@ -6,6 +6,7 @@
 //! committed (cursors saved). What they cannot deliver by then waits in the spool for the next start.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -32,6 +33,7 @@ use crate::discover::queue::Queue;
 use crate::discover::status::{SourceStatus, Trouble};
 use crate::net::{self, Backoff};
 use crate::select::Attributors;
+use crate::select::remembered::Remembered;
 use crate::spool::std_disk::StdDisk;
 use crate::spool::{self, Quarantine, Recovery, Spool, Writer};
 use crate::{limits, record};
@@ -76,7 +78,14 @@ pub struct Agent {
     left: Vec<Trouble>,
 }
 
-type Opened = (Arc<Ledger<StdDisk>>, Quarantine<StdDisk>, Writer<StdDisk>, Arc<Spool<StdDisk>>, Recovery);
+struct Opened {
+    ledger: Arc<Ledger<StdDisk>>,
+    quarantine: Quarantine<StdDisk>,
+    writer: Writer<StdDisk>,
+    spool: Arc<Spool<StdDisk>>,
+    remembered: Remembered<StdDisk>,
+    recovery: Recovery,
+}
 
 impl Agent {
     /// Starts everything, within a `LocalSet`. `once`: each poll ends when a pass has left nothing behind.
@@ -85,7 +94,7 @@ impl Agent {
     /// does it again.
     pub async fn start(config: Arc<Config>, once: bool, stages: &Stages) -> Result<Agent, StartError> {
         let (disk, opened) = recover(&config, stages).await?;
-        let (ledger, quarantine, writer, spool, recovery) = opened;
+        let Opened { ledger, quarantine, writer, spool, remembered, recovery } = opened;
         report(&recovery);
         let (jobs, work) = mpsc::channel();
         let store = Arc::new(StoreStatus::default());
@@ -95,6 +104,7 @@ impl Agent {
             (writer, spool.clone()),
             ledger.clone(),
             quarantine.clone(),
+            remembered,
             (stop_store.clone(), store.clone()),
         )
         .watched(stages.watch("storekeeper", limits::STALL_DISK));
@@ -324,7 +334,7 @@ async fn recover(config: &Arc<Config>, stages: &Stages) -> Result<(StdDisk, Open
     }
 }
 
-/// Opens everything durable; the ledger takes from the spool what it had not saved.
+/// Opens everything durable; the ledger, and what duplicates are found by, take from the spool what they had not saved.
 fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::Error>> {
     let ledger = Arc::new(Ledger::open(disk.clone())?);
     let quarantine = Quarantine::open(disk.clone(), config.spool.quarantine_max_bytes)?;
@@ -353,7 +363,11 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         },
     )?;
     replayed?;
-    Ok((ledger, quarantine, writer, spool, recovery))
+    let whole = recovery.damaged == 0 && recovery.notes.is_empty();
+    let chance = RandomState::new().hash_one(());
+    let remembered =
+        Remembered::open(disk.clone(), &config.sources, (&spool, whole), ledger.checkpoint(), chance)?;
+    Ok(Opened { ledger, quarantine, writer, spool, remembered, recovery })
 }
 
 /// Recovery, for the log: a clean start says nothing.
