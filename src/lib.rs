@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
-//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
+//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame, syslog, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
