@@ -6,14 +6,14 @@
 //! ```text
 //!  discover ──► fetch ──► decode ─────────────► select ──► spool ──► deliver
 //!  which object  signed    gunzip ► split         rules      one log    one cursor
-//!  is next?      GET       fixed buffers                     on disk    per output
+//!  is next?      GET       fixed buffers          baseline   on disk    per output
 //!     ▲                                                        │            │
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
-//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame, syslog,
-//! unconfirmed}`, `aws::fault`, `aws::partition`,
+//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
+//! syslog, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
@@ -25,7 +25,9 @@
 //!
 //! 1. **Nothing selected is lost**: every kept record reaches every output at least once, whatever crashes.
 //!    `test:a_hundred_kills_lose_nothing_and_invent_nothing`,
-//!    `test:histories_with_power_cuts_and_errors_agree_with_a_list`
+//!    `test:histories_with_power_cuts_and_errors_agree_with_a_list`,
+//!    `test:a_kept_record_is_kept_once_wherever_the_power_is_cut` (duplicates),
+//!    `test:kills_lose_no_event_and_let_no_duplicate_through`
 //! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
 //!    `test:a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave`,
 //!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,

@@ -101,6 +101,18 @@ pub const COMMAND_BYTES: usize = 4 * 1024;
 pub const CA_FILE_BYTES: u64 = 1024 * 1024;
 /// Bytes of one compiled regex, and of the cache one search of it may grow to. Together they bound what a pattern costs.
 pub const REGEX_BYTES: usize = 256 * 1024;
+/// Bytes of all `exclude` regexes of one source together when compiled, and (counted apart) of those of its rules. The
+/// cache of their searches may grow to as much.
+pub const REGEX_SET_BYTES: usize = 1024 * 1024;
+/// Bytes that the cache of one field's regexes may grow to at least, however many fields share the bound.
+pub const REGEX_CACHE_BYTES: usize = 64 * 1024;
+/// Record marks that are remembered to find duplicates, all sources together: 16 bytes each, and 8 of an index.
+/// Parallel trails write an event twice within minutes; this is a quarter of an hour at 70 records a second kept.
+pub const MARKS: usize = 65_536;
+/// Marks in one file, and unsaved ones at which they are saved: so many records are read again after a crash.
+pub const MARKS_IN_FILE: usize = 16_384;
+/// Files of marks before they are written anew. Restarts make small ones.
+pub const MARK_FILES: usize = 16;
 /// `exclude` regexes of one source, and (counted apart) its rules.
 pub const REGEXES_PER_SOURCE: usize = 256;
 /// Bytes of everything before `AWSLogs/`. CloudTrail allows 200 for a trail's prefix; a copied bucket adds folders.

@@ -644,7 +644,7 @@ fn the_full_example_means_what_it_says() {
     );
     assert_eq!(prod.accounts, ["111122223333"].map(Box::<str>::from));
     assert_eq!(prod.regions, ["us-west-2", "eu-west-1"].map(Box::<str>::from));
-    assert!(!prod.unfiltered && prod.exclude[0].is_match(br#"{"eventName":"DescribeTags"}"#));
+    assert!(!prod.unfiltered && prod.exclude.is_match(br#"{"eventName":"DescribeTags"}"#));
     assert_eq!((prod.attribution, prod.default_domain.as_ref()), (Attribution::ShortName, ""));
     assert_eq!(prod.endpoint.host.as_ref(), "s3.us-west-2.amazonaws.com");
     assert!(
@@ -657,7 +657,10 @@ fn the_full_example_means_what_it_says() {
         panic!("iam-user")
     };
     assert_eq!((access_key_id.as_ref(), secret_access_key.reveal()), ("AKIAIOSFODNN7EXAMPLE", SECRET));
-    assert_eq!((prod.rules[0].field.as_ref(), prod.rules[0].action), ("userIdentity.type", Action::Drop));
+    assert_eq!(
+        (prod.rules.list()[0].field.as_ref(), prod.rules.list()[0].action),
+        ("userIdentity.type", Action::Drop)
+    );
 
     let day = time::Date::from_calendar_date(2026, time::Month::January, 31).unwrap();
     assert_eq!(

@@ -24,6 +24,7 @@ mod units;
 pub use fault::{Fault, Faults};
 pub(crate) use files::{bounded, readable_by_others};
 pub use load::{examine, load, parse};
+pub use pattern::{FieldRegexes, Rules};
 pub use queue::Queue;
 
 use std::fmt;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use regex::bytes::Regex;
+use regex::bytes::RegexSet;
 use zeroize::Zeroizing;
 
 use crate::aws::partition::Flavor;
@@ -125,9 +126,9 @@ pub struct Source {
     /// Turns off the baseline filter.
     pub unfiltered: bool,
     /// Regexes over a record's raw text; a match drops the record.
-    pub exclude: Vec<Regex>,
+    pub exclude: RegexSet,
     /// Field rules; the first match wins.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
     /// Which account name is derived from `userIdentity`.
     pub attribution: Attribution,
     /// For [`Attribution::FullyQualified`] where the identity carries no domain.
@@ -181,7 +182,7 @@ pub struct Rule {
     /// Dotted path into the record, e.g. `userIdentity.type`.
     pub field: Box<str>,
     /// Tested against the field's unescaped text.
-    pub regex: Regex,
+    pub regex: Box<str>,
     /// What a match does.
     pub action: Action,
 }

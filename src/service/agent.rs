@@ -6,6 +6,7 @@
 //! committed (cursors saved). What they cannot deliver by then waits in the spool for the next start.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -31,6 +32,7 @@ use crate::discover::queue::Queue;
 use crate::discover::status::{SourceStatus, Trouble};
 use crate::net::{self, Backoff};
 use crate::select::Attributors;
+use crate::select::remembered::Remembered;
 use crate::spool::std_disk::StdDisk;
 use crate::spool::{self, Quarantine, Recovery, Spool, Writer};
 use crate::{limits, record};
@@ -72,13 +74,20 @@ pub struct Agent {
     left: Vec<Trouble>,
 }
 
-type Opened = (Arc<Ledger<StdDisk>>, Quarantine<StdDisk>, Writer<StdDisk>, Arc<Spool<StdDisk>>, Recovery);
+struct Opened {
+    ledger: Arc<Ledger<StdDisk>>,
+    quarantine: Quarantine<StdDisk>,
+    writer: Writer<StdDisk>,
+    spool: Arc<Spool<StdDisk>>,
+    remembered: Remembered<StdDisk>,
+    recovery: Recovery,
+}
 
 impl Agent {
     /// Starts everything, within a `LocalSet`. `once`: each poll ends when a pass has left nothing behind.
     pub fn start(config: Arc<Config>, once: bool) -> Result<Agent, StartError> {
         let disk = StdDisk::open(&config.agent.state_dir).map_err(|e| state(&config, &e))?;
-        let (ledger, quarantine, writer, spool, recovery) =
+        let Opened { ledger, quarantine, writer, spool, remembered, recovery } =
             open(&config, &disk).map_err(|e| state(&config, &e))?;
         report(&recovery);
         let (jobs, work) = mpsc::channel();
@@ -89,6 +98,7 @@ impl Agent {
             (writer, spool.clone()),
             ledger.clone(),
             quarantine.clone(),
+            remembered,
             (stop_store.clone(), store.clone()),
         );
         let mut agent = Agent {
@@ -290,7 +300,7 @@ async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> O
     }
 }
 
-/// Opens everything durable; the ledger takes from the spool what it had not saved.
+/// Opens everything durable; the ledger, and what duplicates are found by, take from the spool what they had not saved.
 fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::Error>> {
     let ledger = Arc::new(Ledger::open(disk.clone())?);
     let quarantine = Quarantine::open(disk.clone(), config.spool.quarantine_max_bytes)?;
@@ -319,7 +329,11 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         },
     )?;
     replayed?;
-    Ok((ledger, quarantine, writer, spool, recovery))
+    let whole = recovery.damaged == 0 && recovery.notes.is_empty();
+    let chance = RandomState::new().hash_one(());
+    let remembered =
+        Remembered::open(disk.clone(), &config.sources, (&spool, whole), ledger.checkpoint(), chance)?;
+    Ok(Opened { ledger, quarantine, writer, spool, remembered, recovery })
 }
 
 /// Recovery, for the log: a clean start says nothing.

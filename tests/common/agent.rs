@@ -440,7 +440,7 @@ impl Books {
             same("records", books.records, truth.records);
             same("kept records", books.kept, truth.kept);
             same("dropped records", books.dropped, truth.dropped);
-            same("duplicate records", books.duplicate, 0);
+            same("duplicate records", books.duplicate, truth.duplicate);
             same("quarantined records", books.quarantined, truth.quarantined);
         }
         for books in &self.outputs {
