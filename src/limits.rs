@@ -62,6 +62,14 @@ pub const COMMIT_OBJECTS: usize = 1024;
 pub const BATCH_BYTES: usize = 512 * 1024;
 /// Records of one delivery batch, default.
 pub const BATCH_RECORDS: usize = 2000;
+/// Bytes of one frame that a RELP receiver may send. Its longest, the answer to `open`, has some 100.
+pub const RELP_FRAME_BYTES: usize = 8 * 1024;
+/// Messages that a RELP receiver has not acknowledged yet. librelp's own clients have 128; slow links want more.
+pub const RELP_WINDOW: usize = 512;
+/// Bytes of a syslog datagram: what IPv4 can carry. Source: RFC 5426, section 3.2.
+pub const DATAGRAM_BYTES: usize = 65_507;
+/// Least and most bytes of the configurable longest message. RFC 5424 wants every receiver to take 480.
+pub const MESSAGE_BYTES_RANGE: (u64, u64) = (480, 16 * 1024 * 1024);
 /// Bytes of a delivered line that is kept, to find out later whether a receiver that refuses one record still takes
 /// another. Most records are shorter.
 pub const CONTROL_BYTES: usize = 4 * 1024;

@@ -28,6 +28,8 @@ const CORES: &[&str] = &[
     "src/deliver/encoding.rs",
     "src/deliver/format.rs",
     "src/deliver/lines.rs",
+    "src/deliver/relp/frame.rs",
+    "src/deliver/syslog.rs",
     "src/deliver/unconfirmed.rs",
     "src/discover/cost.rs",
     "src/discover/key.rs",

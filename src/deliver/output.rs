@@ -36,6 +36,8 @@ use crate::service::wedge;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a stop waits for the request under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long a connection that carries nothing may take to end in order.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// First and longest wait after something that passes.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// First and longest wait after something that wants a change of the configuration, here or there.
@@ -418,8 +420,9 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 
     /// The last thing: a connection that ends in order confirms what it carried.
     async fn end(&mut self) {
-        if !self.unconfirmed.is_empty() && matches!(timeout(STOP_GRACE, self.sender.close()).await, Ok(true))
-        {
+        // who acknowledged everything is only told good-bye
+        let grace = if self.unconfirmed.is_empty() { CLOSE_GRACE } else { STOP_GRACE };
+        if let Ok(true) = timeout(grace, self.sender.close()).await {
             for settled in self.unconfirmed.all_arrived() {
                 if let Some(work) = &mut self.work {
                     work.backlog.advance(settled);
