@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::format;
 use super::http::encode::Wire;
-use crate::config::{Format, Output};
+use super::syslog::{self, Framing, Messages};
+use crate::config::{Format, Output, OutputKind};
 use crate::record::ObjectId;
 use crate::select::{Attribution, Attributors};
 
@@ -40,14 +41,23 @@ enum Kind {
     Lines(Format),
     /// A part of an HTTP request ([`super::http::encode`]).
     Http(Box<Wire>),
+    /// Syslog messages ([`syslog`]).
+    Messages(Messages),
 }
 
 impl Encoding {
     /// What the output's configuration says.
     pub fn of(output: &Output, attributors: Arc<Attributors>) -> Encoding {
-        let kind = match Wire::of(output) {
-            Some(wire) => Kind::Http(Box::new(wire)),
-            None => Kind::Lines(output.format),
+        let format = output.format;
+        let kind = match &output.kind {
+            OutputKind::Syslog { syslog, framing, .. } => {
+                Kind::Messages(Messages::new(syslog, format, *framing))
+            }
+            OutputKind::Relp { syslog, .. } => Kind::Messages(Messages::new(syslog, format, Framing::None)),
+            _ => match Wire::of(output) {
+                Some(wire) => Kind::Http(Box::new(wire)),
+                None => Kind::Lines(format),
+            },
         };
         Encoding { kind, attributors }
     }
@@ -59,13 +69,18 @@ impl Encoding {
                 let attribution = self.attribution(format::wants_attribution(format), record);
                 let Record { object, index, bytes } = record;
                 let len = format::encoded_len(format, object, index, attribution.as_ref(), bytes);
-                Draft { record, attribution, len, kind: &self.kind, ready: Vec::new() }
+                Draft { record, attribution, len, shape: Shape::Line(format) }
             }
             Kind::Http(wire) => {
                 let attribution = self.attribution(wire.wants_attribution(), record);
                 let mut ready = Vec::with_capacity(record.bytes.len() + AROUND);
                 wire.append(record, attribution.as_ref(), &mut ready);
-                Draft { record, attribution, len: ready.len(), kind: &self.kind, ready }
+                Draft { record, attribution, len: ready.len(), shape: Shape::Ready(ready) }
+            }
+            Kind::Messages(messages) => {
+                let attribution = self.attribution(messages.wants_attribution(), record);
+                let parts = messages.parts(record, attribution.as_ref());
+                Draft { record, attribution, len: parts.len, shape: Shape::Message(messages, parts) }
             }
         }
     }
@@ -91,9 +106,15 @@ pub struct Draft<'a> {
     record: Record<'a>,
     attribution: Option<Attribution>,
     len: usize,
-    kind: &'a Kind,
-    /// The encoded record, where its length cannot be had for less.
-    ready: Vec<u8>,
+    shape: Shape<'a>,
+}
+
+#[derive(Debug)]
+enum Shape<'a> {
+    Line(Format),
+    Message(&'a Messages, syslog::Parts<'a>),
+    /// Encoded already: its length cannot be had for less.
+    Ready(Vec<u8>),
 }
 
 impl Draft<'_> {
@@ -106,12 +127,12 @@ impl Draft<'_> {
     /// Adds it to `out`.
     pub fn append(self, out: &mut Vec<u8>) {
         let before = out.len();
-        let Record { object, index, bytes } = self.record;
-        match self.kind {
-            &Kind::Lines(format) => {
-                format::append(format, object, index, self.attribution.as_ref(), bytes, out)
-            }
-            Kind::Http(_) => out.extend_from_slice(&self.ready),
+        let Draft { record, attribution, shape, .. } = &self;
+        let Record { object, index, bytes } = *record;
+        match shape {
+            Shape::Line(format) => format::append(*format, object, index, attribution.as_ref(), bytes, out),
+            Shape::Message(messages, parts) => messages.append(*record, attribution.as_ref(), parts, out),
+            Shape::Ready(ready) => out.extend_from_slice(ready),
         }
         debug_assert_eq!(out.len() - before, self.len);
     }

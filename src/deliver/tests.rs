@@ -127,7 +127,7 @@ async fn run(place: &Place, accepted: &Arc<Mutex<Vec<usize>>>, at_most: Duration
     let sender = Strict(accepted.clone());
     let (committed, skips) = (place.spool.subscribe(), place.spool.subscribe_skips());
     let wakes = output::Wakes { committed, skips, stop: stopping };
-    let running = output::run(&config, Arc::default(), sender, backlog, wakes, status);
+    let running = output::run(&config, Arc::default(), sender, backlog, wakes, (status, Arc::default()));
     let _ = timeout(at_most, async {
         tokio::join!(running, async {
             place.drained().await;
@@ -198,6 +198,7 @@ async fn an_output_into_a_file_follows_the_commits_and_goes_on_after_a_restart()
             place.quarantine.clone(),
             stopping,
             status.clone(),
+            Arc::default(),
         )
         .unwrap();
         let task = tokio::spawn(task);

@@ -223,7 +223,9 @@ fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) ->
     let face = status.clone();
     let (skip, skips) = watch::channel(());
     let wakes = Wakes { committed: new, skips, stop: stopping };
-    let task = tokio::spawn(async move { run(&config, Arc::default(), sender, memory, wakes, face).await });
+    let task = tokio::spawn(async move {
+        run(&config, Arc::default(), sender, memory, wakes, (face, Arc::default())).await;
+    });
     Running { store: store.clone(), status, committed, skip, stop, task }
 }
 
