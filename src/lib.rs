@@ -41,7 +41,9 @@
 //!    ends. `test:the_books_are_checked_as_an_object_ends`, `test:a_hundred_kills_lose_nothing_and_invent_nothing`
 //! 5. **Bytes are evidence**: a record is forwarded byte for byte as CloudTrail wrote it; what the agent adds goes
 //!    around it. `test:real_records_arrive_byte_for_byte`, `test:the_envelope_goes_around_the_record`,
-//!    `test:a_clean_run_forwards_every_record_byte_for_byte_and_once`
+//!    `test:a_clean_run_forwards_every_record_byte_for_byte_and_once`,
+//!    `test:every_preset_delivers_ten_thousand_records_byte_for_byte` (where an API wants a string, as Loki does, it is
+//!    escaped and unescapes to the same bytes)
 //! 6. **Memory is set by the configuration, not by the input**.
 //!    `test:one_large_object_and_many_small_ones_take_the_same_memory`, `test:a_bomb_is_stopped_at_the_bound`
 //! 7. **Bad input never wedges and never vanishes**: a broken object or record is set aside with its raw bytes,
@@ -50,7 +52,9 @@
 //!    `test:a_bad_line_among_good_ones_is_set_aside_alone`,
 //!    `test:a_flipped_bit_at_every_byte_is_found_and_costs_no_more_than_it_must`,
 //!    `test:a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record`
-//! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped.
+//! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped, but by an
+//!    output that is told to (`on_full = "skip"`), and counted.
+//!    `test:an_output_that_is_down_holds_no_other_and_may_give_up_records`,
 //!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,
 //!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`,
 //!    `test:a_disk_without_room_pauses_and_loses_nothing`, `test:a_file_system_that_turns_read_only_pauses_and_loses_nothing`
