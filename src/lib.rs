@@ -11,7 +11,7 @@
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
-//! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
+//! The modules below stand in that order. *Cores* (`discover::key`, `discover::message`, `discover::window`, `decode`,
 //! `select`, `spool::frame`, `deliver::{batch, encoding, format, lines}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return

@@ -79,6 +79,8 @@ pub const PROFILES_BYTES: u64 = 512 * 1024;
 pub const CONTROL_JSON_DEPTH: usize = 32;
 /// Bytes of one answer of SQS: a message may have 1 MiB, which escapes of characters outside ASCII make three times as long.
 pub const SQS_ANSWER_BYTES: usize = 3 * 1024 * 1024 + 64 * 1024;
+/// Objects that one message of a queue may name. A message has at most 1 MiB, and a key of CloudTrail's some 130 bytes.
+pub const MESSAGE_OBJECTS: usize = 8192;
 /// Profiles that refer to each other by `source_profile`.
 pub const PROFILE_CHAIN: usize = 8;
 /// Bytes of a `credential_process` command.

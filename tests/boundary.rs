@@ -23,6 +23,7 @@ const CORES: &[&str] = &[
     "src/deliver/format.rs",
     "src/deliver/lines.rs",
     "src/discover/key.rs",
+    "src/discover/message.rs",
     "src/discover/window.rs",
     "src/doctor/advice.rs",
     "src/doctor/finding.rs",

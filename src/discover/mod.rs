@@ -5,6 +5,7 @@
 //! * [`window`]: from which day to list on this pass, and what a pass settles (a core).
 //! * [`state`]: what a source remembers across restarts, as bytes.
 //! * [`ledger`]: which objects are in the spool already.
+//! * [`message`]: what a message of the source's queue says (a core).
 //! * [`queue`]: the bounded queue to the fetch workers, and the tickets that come back.
 //! * [`walk`]: one pass through the folders of a bucket, page by page.
 //! * [`poll`]: passes one after the other, and what is kept between them.
@@ -13,6 +14,7 @@
 pub mod key;
 pub mod ledger;
 mod listing;
+pub mod message;
 pub mod poll;
 pub mod queue;
 pub mod state;
