@@ -1,8 +1,10 @@
 //! Discovery names the next object: it walks the folders of a bucket, lists every stream from the day
-//! that may still have something new, and queues what the ledger does not hold.
+//! that may still have something new, or receives messages that name what is new, and queues what the ledger does
+//! not hold.
 //!
 //! * [`key`]: the CloudTrail key grammar, parsed once into a type.
 //! * [`window`]: from which day to list on this pass, and what a pass settles (a core).
+//! * [`receive`]: messages of a queue, each held until what it names is durable.
 //! * [`state`]: what a source remembers across restarts, as bytes.
 //! * [`ledger`]: which objects are in the spool already.
 //! * [`message`]: what a message of the source's queue says (a core).
@@ -17,6 +19,7 @@ mod listing;
 pub mod message;
 pub mod poll;
 pub mod queue;
+pub mod receive;
 pub mod state;
 pub mod status;
 pub mod walk;
