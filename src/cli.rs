@@ -1,4 +1,10 @@
-//! The command line: a table of commands, and what each needs before it begins.
+//! The command line: what can be asked for, and what each needs before it begins.
+//!
+//! | file | what |
+//! |---|---|
+//! | `table` | the one definition of commands and options |
+//! | `args`, `read` | arguments by the table; from them to a [`Command`] |
+//! | `help`, `man`, `completion` | made from the table |
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -6,52 +12,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lexopt::prelude::*;
-
+use self::args::Asked;
+use self::completion::Shell;
+pub use self::table::CONFIG_PATH;
 use crate::config::{self, Config};
 use crate::doctor::policy::{self, Kind, KmsKey, Principal};
 use crate::doctor::{self, regions};
 use crate::error::Exit;
 
-/// The configuration that is read unless `--config` names another.
-pub const CONFIG_PATH: &str = "/etc/trailspool/trailspool.toml";
-
-const HELP: &str = "\
-trailspool collects AWS CloudTrail logs from S3, spools them to disk and forwards them.
-
-Usage: trailspool COMMAND [OPTIONS]
-
-Commands:
-  run        collect and forward until stopped
-  check      find what is wrong with the configuration, the network, AWS and the outputs, and say the fix
-  policy     print the IAM, bucket, key and queue policies that the sources need
-  regions    print AWS's regions and their endpoints
-
-Options of run:
-  --config FILE       the configuration [/etc/trailspool/trailspool.toml]
-  --once              one discovery pass, forward everything, then end
-  --timeout SECONDS   with --once: end with code 75 when that takes longer
-
-Options of check:
-  --config FILE       the configuration [/etc/trailspool/trailspool.toml]
-  --json              findings as JSON
-
-Options of policy (the documents are JSON on standard output, what each is stands on standard error):
-  --config FILE       the configuration [/etc/trailspool/trailspool.toml]
-  --only DOCUMENT     one kind of document: iam, assume, trust, bucket, key, queue, notification
-  --principal ARN     the IAM user or role whose credentials the sources use
-  --kms-key ARN       allow to decrypt objects that this KMS key encrypts
-
-Options of regions:
-  --tsv               every endpoint, tab-separated, for programs
-
-Options:
-  -h, --help          show this help
-  -V, --version       show the version
-
-Exit codes: 0 done, 64 usage, 65 bad data found, 69 service unavailable, 74 I/O,
-75 temporary failure, 77 permission or credentials, 78 configuration.
-";
+mod args;
+mod completion;
+mod help;
+mod man;
+mod read;
+mod table;
 
 /// What `trailspool run` was asked to do.
 #[derive(Debug)]
@@ -69,12 +43,12 @@ pub struct RunOptions {
 /// What a command line means.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Help,
-    Version,
     Run { config: PathBuf, once: bool, timeout: Option<Duration> },
     Check { config: PathBuf, json: bool },
     Policy(PolicyOptions),
     Regions { tsv: bool },
+    Man,
+    Completion(Shell),
 }
 
 /// What `trailspool policy` was asked for.
@@ -86,14 +60,15 @@ struct PolicyOptions {
     kms_key: Option<KmsKey>,
 }
 
-/// For faults of the command line.
-const COMMANDS: &str = "run, check, policy, regions";
-
 /// Does what the arguments (without the program's name) ask for. `run` is the service.
 pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOptions) -> ExitCode) -> ExitCode {
-    match parse(args) {
-        Ok(Command::Help) => print(HELP),
-        Ok(Command::Version) => print(concat!("trailspool ", env!("CARGO_PKG_VERSION"), "\n")),
+    let command = match args::read(args) {
+        Ok(Asked::Help(path)) => return print(&help::page(&path)),
+        Ok(Asked::Version) => return print(concat!("trailspool ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Asked::Command(args)) => args.asks(),
+        Err(text) => Err(text),
+    };
+    match command {
         Ok(Command::Run { config: path, once, timeout }) => match config::load(&path) {
             Ok(config) => run(RunOptions { config, config_path: path, once, timeout }),
             Err(faults) => {
@@ -105,118 +80,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
         Ok(Command::Policy(options)) => policies(&options).into(),
         Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
+        Ok(Command::Man) => print(&man::page()),
+        Ok(Command::Completion(shell)) => print(&completion::script(shell)),
         Err(text) => {
             complain(&format!("trailspool: {}\nTry 'trailspool --help'.\n", escaped(&text)));
             Exit::Usage.into()
         }
     }
-}
-
-/// Reads the arguments. The error is a sentence for the operator.
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
-    let mut parser = lexopt::Parser::from_args(args);
-    let command = match parser.next().map_err(text)? {
-        None => return Err(format!("a command is missing; commands: {COMMANDS}")),
-        Some(Short('h') | Long("help")) => Command::Help,
-        Some(Short('V') | Long("version")) => Command::Version,
-        Some(Value(word)) => match word.to_str() {
-            Some("run") => return run(parser),
-            Some("check") => return check(parser),
-            Some("policy") => return policy(parser),
-            Some("regions") => return regions(parser),
-            _ => return Err(format!("unknown command '{}'; commands: {COMMANDS}", word.to_string_lossy())),
-        },
-        Some(other) => return Err(other.unexpected().to_string()),
-    };
-    Ok(command)
-}
-
-fn run(mut parser: lexopt::Parser) -> Result<Command, String> {
-    let mut config = PathBuf::from(CONFIG_PATH);
-    let (mut once, mut timeout) = (false, None);
-    while let Some(arg) = parser.next().map_err(text)? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
-            Long("config") => config = parser.value().map_err(text)?.into(),
-            Long("once") => once = true,
-            Long("timeout") => timeout = Some(seconds(&parser.value().map_err(text)?)?),
-            other => return Err(other.unexpected().to_string()),
-        }
-    }
-    match timeout.is_some() && !once {
-        true => Err("--timeout goes with --once".to_owned()),
-        false => Ok(Command::Run { config, once, timeout }),
-    }
-}
-
-fn check(mut parser: lexopt::Parser) -> Result<Command, String> {
-    let mut config = PathBuf::from(CONFIG_PATH);
-    let mut json = false;
-    while let Some(arg) = parser.next().map_err(text)? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
-            Long("config") => config = parser.value().map_err(text)?.into(),
-            Long("json") => json = true,
-            other => return Err(other.unexpected().to_string()),
-        }
-    }
-    Ok(Command::Check { config, json })
-}
-
-fn policy(mut parser: lexopt::Parser) -> Result<Command, String> {
-    let mut options =
-        PolicyOptions { config: PathBuf::from(CONFIG_PATH), only: None, principal: None, kms_key: None };
-    while let Some(arg) = parser.next().map_err(text)? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
-            Long("config") => options.config = parser.value().map_err(text)?.into(),
-            Long("only") => options.only = Some(kind(&word(&mut parser)?)?),
-            Long("principal") => options.principal = Some(Principal::parse(&word(&mut parser)?)?),
-            Long("kms-key") => options.kms_key = Some(KmsKey::parse(&word(&mut parser)?)?),
-            other => return Err(other.unexpected().to_string()),
-        }
-    }
-    Ok(Command::Policy(options))
-}
-
-fn regions(mut parser: lexopt::Parser) -> Result<Command, String> {
-    let mut tsv = false;
-    while let Some(arg) = parser.next().map_err(text)? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
-            Long("tsv") => tsv = true,
-            other => return Err(other.unexpected().to_string()),
-        }
-    }
-    Ok(Command::Regions { tsv })
-}
-
-fn word(parser: &mut lexopt::Parser) -> Result<String, String> {
-    parser
-        .value()
-        .map_err(text)?
-        .into_string()
-        .map_err(|word| format!("'{}' is not text", word.to_string_lossy()))
-}
-
-fn kind(word: &str) -> Result<Kind, String> {
-    let found = Kind::ALL.iter().find(|(name, _)| *name == word).map(|(_, kind)| *kind);
-    found.ok_or_else(|| {
-        format!(
-            "--only knows no document '{word}'; documents: {}",
-            Kind::ALL.map(|(name, _)| name).join(", ")
-        )
-    })
-}
-
-fn seconds(value: &std::ffi::OsStr) -> Result<Duration, String> {
-    let number = value.to_str().and_then(|text| text.parse::<u32>().ok()).filter(|seconds| *seconds > 0);
-    let wrong = || format!("--timeout needs a whole number of seconds, not '{}'", value.to_string_lossy());
-    number.map(|seconds| Duration::from_secs(u64::from(seconds))).ok_or_else(wrong)
-}
-
-fn text(error: lexopt::Error) -> String {
-    error.to_string()
 }
 
 /// Prints the documents of every source: headings and notes on standard error, JSON on standard output.
@@ -273,7 +143,10 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Result<Command, String> {
-        parse(line.split_whitespace().map(OsString::from))
+        match args::read(line.split_whitespace().map(OsString::from))? {
+            Asked::Command(args) => args.asks(),
+            Asked::Help(_) | Asked::Version => Err("no command".to_owned()),
+        }
     }
 
     fn run(config: &str, once: bool, timeout: Option<u64>) -> Result<Command, String> {
@@ -288,9 +161,12 @@ mod tests {
         let check = |config: &str, json| Ok(Command::Check { config: config.into(), json });
         assert_eq!(words("check"), check(CONFIG_PATH, false));
         assert_eq!(words("check --json --config a.toml"), check("a.toml", true));
-        assert_eq!(words("--help"), Ok(Command::Help));
-        assert_eq!(words("run -h"), Ok(Command::Help));
-        assert_eq!(words("-V"), Ok(Command::Version));
+        let asked = |line: &str| args::read(line.split_whitespace().map(OsString::from));
+        assert!(matches!(asked("--help"), Ok(Asked::Help(path)) if path.is_empty()));
+        assert!(matches!(asked("run --once -h"), Ok(Asked::Help(path)) if path[0].name == "run"));
+        assert!(matches!(asked("-V"), Ok(Asked::Version)));
+        assert_eq!(words("man"), Ok(Command::Man));
+        assert_eq!(words("completion fish"), Ok(Command::Completion(Shell::Fish)));
         assert_eq!(words("regions"), Ok(Command::Regions { tsv: false }));
         assert_eq!(words("regions --tsv"), Ok(Command::Regions { tsv: true }));
         let user = "arn:aws:iam::111122223333:user/x";
@@ -310,9 +186,15 @@ mod tests {
             ("", "a command is missing"),
             ("check --once", "--once"),
             ("check extra", "extra"),
-            ("chekc", "unknown command 'chekc'; commands: run, check, policy, regions"),
+            ("chekc", "unknown command 'chekc'; commands: run, check, policy, regions, "),
             ("regions x", "unexpected argument"),
-            ("policy --only x", "no document 'x'; documents: iam, assume, trust"),
+            ("completion", "completion needs SHELL: bash, zsh or fish"),
+            ("completion bash zsh", "zsh"),
+            ("completion csh", "completion takes one of bash, zsh, fish, not 'csh'"),
+            (
+                "policy --only x",
+                "--only takes one of iam, assume, trust, bucket, key, queue, notification, not 'x'",
+            ),
             ("policy --principal me", "'me' is not the ARN of who reads"),
             ("policy --kms-key alias/x", "an alias does not do"),
             ("--once", "'--once'"),
@@ -328,10 +210,5 @@ mod tests {
             let text = words(line).unwrap_err();
             assert!(text.contains(part), "{line}: {text}");
         }
-    }
-
-    #[test]
-    fn the_help_names_the_default_path() {
-        assert!(HELP.contains(CONFIG_PATH));
     }
 }

@@ -11,8 +11,8 @@
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
-//! The modules below stand in that order. *Cores* (`discover::key`, `discover::message`, `discover::window`, `decode`,
-//! `select`, `spool::frame`, `deliver::{batch, encoding, format, lines}`, `aws::fault`, `aws::partition`,
+//! The modules below stand in that order. *Cores* (`discover::{key, message, window}`, `decode`,
+//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
@@ -26,11 +26,13 @@
 //!    `test:a_hundred_kills_lose_nothing_and_invent_nothing`,
 //!    `test:histories_with_power_cuts_and_errors_agree_with_a_list`
 //! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
+//!    `test:a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave`,
 //!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,
 //!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger)
-//! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry before the fsync that covers
-//!    the object's `end` frame (only [`spool::Committed`] makes one); no segment deleted before every output
-//!    acknowledged it. `test:an_ordinary_history_survives_a_cut_at_every_step`,
+//! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry, and no message of a queue deleted,
+//!    before the fsync that covers the object's `end` frame (only [`spool::Committed`] makes one); no segment deleted
+//!    before every output acknowledged it. `test:an_ordinary_history_survives_a_cut_at_every_step`,
+//!    `test:a_message_stays_as_long_as_one_of_its_objects_cannot_be_read`,
 //!    `test:a_failing_server_and_a_failing_receiver_delay_but_lose_nothing`
 //! 4. **The books balance**: for each object `records = kept + dropped + duplicate + quarantined`, checked as it
 //!    ends. `test:the_books_are_checked_as_an_object_ends`, `test:a_hundred_kills_lose_nothing_and_invent_nothing`
@@ -43,6 +45,7 @@
 //!    counted and reported; the rest goes on. A rule that cannot read a field keeps the record.
 //!    `test:a_damaged_object_is_set_aside_with_its_bytes_and_the_rest_goes_on`,
 //!    `test:a_bad_line_among_good_ones_is_set_aside_alone`,
+//!    `test:a_flipped_bit_at_every_byte_is_found_and_costs_no_more_than_it_must`,
 //!    `test:a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record`
 //! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped.
 //!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,

@@ -11,6 +11,12 @@ const CORES: &[&str] = &[
     "src/aws/credentials/refresh.rs",
     "src/aws/fault.rs",
     "src/aws/partition.rs",
+    "src/cli/args.rs",
+    "src/cli/completion.rs",
+    "src/cli/help.rs",
+    "src/cli/man.rs",
+    "src/cli/read.rs",
+    "src/cli/table.rs",
     "src/decode/field.rs",
     "src/decode/gunzip.rs",
     "src/decode/mask.rs",
@@ -22,6 +28,7 @@ const CORES: &[&str] = &[
     "src/deliver/encoding.rs",
     "src/deliver/format.rs",
     "src/deliver/lines.rs",
+    "src/deliver/unconfirmed.rs",
     "src/discover/key.rs",
     "src/discover/message.rs",
     "src/discover/window.rs",
@@ -41,6 +48,7 @@ const CORES: &[&str] = &[
     "src/select/mod.rs",
     "src/select/rules.rs",
     "src/spool/frame.rs",
+    "src/spool/pack.rs",
     "src/spool/position.rs",
 ];
 

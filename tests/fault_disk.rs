@@ -66,6 +66,25 @@ fn unsynced_writes_are_kept_lost_or_torn_each_on_its_own() {
 }
 
 #[test]
+fn every_combination_of_what_survives_is_listed_once_up_to_a_bound() {
+    let disk = FaultDisk::new();
+    let mut file = file_with(&disk, "f", b"....");
+    file.write_at(0, b"ab").unwrap();
+    file.write_at(2, b"cd").unwrap();
+    disk.create("g").unwrap();
+    // Each write kept, lost, or torn in two ways; the name there or not.
+    let disks = disk.every_reboot(32).expect("4 * 4 * 2");
+    assert_eq!(disks.len(), 32);
+    let found: BTreeSet<_> = disks.iter().map(|disk| (disk.contents("f"), disk.contents("g"))).collect();
+    assert_eq!(found.len(), 32);
+    assert!(disk.every_reboot(31).is_none());
+    // The same bytes again make no other disk.
+    let disk = FaultDisk::new();
+    file_with(&disk, "f", b"ab").write_at(0, b"ab").unwrap();
+    assert_eq!(disk.every_reboot(10).unwrap().len(), 1);
+}
+
+#[test]
 fn an_unsynced_cut_may_come_back() {
     let disk = FaultDisk::new();
     let mut file = file_with(&disk, "f", b"abc");

@@ -12,7 +12,7 @@ use trailspool::record::{Counts, ObjectFate, ObjectId};
 use trailspool::spool::disk::{Disk, DiskFile};
 use trailspool::spool::std_disk::StdDisk;
 use trailspool::spool::{
-    self, Cursor, Options, Position, Quarantine, Reader, Recovery, Spool, SpoolError, Writer,
+    self, Compression, Cursor, Options, Position, Quarantine, Reader, Recovery, Spool, SpoolError, Writer,
 };
 
 const START: Position = Position { segment: 0, offset: 0 };
@@ -22,6 +22,7 @@ fn options(outputs: &[&str]) -> Options {
         max_bytes: 64 * 1024,
         segment_bytes: 1024,
         max_record_bytes: 4096,
+        compression: Compression::None,
         outputs: outputs.iter().map(|&name| name.into()).collect(),
     }
 }

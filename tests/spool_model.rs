@@ -9,7 +9,7 @@ mod spool_history;
 
 use fault_disk::{Cuts, EIO, ENOSPC, Fault, FaultDisk, Op, Survive};
 use spool_history::{Stop, World};
-use trailspool::spool::Options;
+use trailspool::spool::{Compression, Options};
 
 /// What may happen in a history.
 #[derive(Clone, Copy, PartialEq)]
@@ -26,7 +26,9 @@ fn options(rng: &mut fastrand::Rng) -> Options {
     // The least that is accepted, and some more.
     let limit = segment_bytes.max(40 + 9 + 1540);
     let max_bytes = 4 * limit + rng.u64(..20_000);
-    Options { max_bytes, segment_bytes, max_record_bytes, outputs: vec!["siem".into(), "archive".into()] }
+    let compression = if rng.bool() { Compression::Lz4 } else { Compression::None };
+    let outputs = vec!["siem".into(), "archive".into()];
+    Options { max_bytes, segment_bytes, max_record_bytes, compression, outputs }
 }
 
 /// One thing that an agent does, or that is done to it.

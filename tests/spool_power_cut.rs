@@ -10,7 +10,7 @@ mod spool_history;
 
 use fault_disk::{Cuts, EIO, Fault, FaultDisk, Op, Survive};
 use spool_history::{Stop, World};
-use trailspool::spool::Options;
+use trailspool::spool::{Compression, Options};
 
 type History = fn(&mut World) -> Result<(), Stop>;
 
@@ -19,8 +19,49 @@ fn options() -> Options {
         max_bytes: 16 * 1024,
         segment_bytes: 1024,
         max_record_bytes: 700,
+        compression: Compression::None,
         outputs: vec!["siem".into(), "archive".into()],
     }
+}
+
+/// Cuts `history` at every step, and goes on from *every* disk that the cut may leave ([`FaultDisk::every_reboot`]), as
+/// long as there are not more than `bound` of them; else from `sample` of them by the dice. Returns the disks.
+fn cut_into_everything(history: History, options: &Options, bound: usize, sample: u64) -> u64 {
+    let world = || World::new(FaultDisk::new().with_cuts(Cuts::Coarse), options.clone());
+    let mut whole = world();
+    history(&mut whole).unwrap();
+    let steps = whole.disk.steps();
+    let (mut all, mut diced, mut disks) = (0, 0, 0);
+    for fuse in 0..steps {
+        let mut world = world();
+        world.disk.cut_after(fuse);
+        assert_eq!(history(&mut world), Err(Stop::PowerCut), "step {fuse}");
+        let found = match world.disk.every_reboot(bound) {
+            Some(found) => {
+                all += 1;
+                found
+            }
+            None => {
+                diced += 1;
+                let dice = (0..sample).map(|n| Survive::Random(fuse * sample + n));
+                let ends = [Survive::Nothing, Survive::Everything];
+                ends.into_iter().chain(dice).map(|survive| world.disk.reboot(survive)).collect()
+            }
+        };
+        for disk in found {
+            let mut after = world.on(disk);
+            after.start().unwrap();
+            after.go_on().unwrap();
+            disks += 1;
+        }
+    }
+    println!(
+        "{:?}: {steps} cuts, {all} of them into every disk that they can leave (at most {bound} combinations), \
+         {diced} into {} by the dice: {disks} disks",
+        options.compression,
+        sample + 2
+    );
+    disks
 }
 
 /// Cuts `history` at every step, with several fates of what was not synced. Returns the number of cuts.
@@ -108,6 +149,62 @@ fn ordinary(world: &mut World) -> Result<(), Stop> {
     world.commit()
 }
 
+/// A day in the life: rotation, reclaim, three outputs that stand apart, the quarantine, cursors, restarts, and a
+/// configuration that turns compression the other way and back.
+fn long(world: &mut World) -> Result<(), Stop> {
+    let first = world.options.compression;
+    let other = match first {
+        Compression::None => Compression::Lz4,
+        Compression::Lz4 => Compression::None,
+    };
+    world.start()?;
+    for round in 0..3 {
+        world.object(&[120, 80, 200])?;
+        world.set_aside("broken", &[round; 90])?;
+        world.object(&[])?;
+        world.commit()?;
+        world.read(0, 5)?;
+        world.acknowledge(0, 4, 1);
+        world.save(0)?;
+        world.begin(1)?;
+        for len in [400, 300, 250] {
+            world.record(len)?;
+        }
+        world.commit()?;
+        world.record(650)?;
+        world.end(1)?;
+        world.commit()?;
+        world.read(1, 100)?;
+        world.acknowledge(1, 6, 0);
+        world.save(1)?;
+        world.set_aside(&format!("refused {round}"), b"{}")?;
+        world.begin(2)?;
+        world.record(500)?;
+        world.abort()?;
+        world.object(&[60, 60, 60, 60])?;
+        world.commit()?;
+        world.checkpoint();
+        world.resend(0);
+        world.read(0, 9)?;
+        world.acknowledge(0, 9, 0);
+        world.read(2, 8)?;
+        world.acknowledge(2, 8, 2);
+        world.reclaim()?;
+        match round {
+            0 => world.compress(other)?,
+            1 => world.kill()?,
+            _ => world.compress(first)?,
+        }
+    }
+    world.object(&[333])?;
+    world.commit()?;
+    world.drain()?;
+    world.checkpoint();
+    world.reclaim()?;
+    world.object(&[44, 45])?;
+    world.commit()
+}
+
 /// Errors of the disk, and what the spool does about them.
 fn troubled(world: &mut World) -> Result<(), Stop> {
     let fail = |world: &World, op, path: &str, skip| {
@@ -168,6 +265,34 @@ fn an_ordinary_history_survives_a_cut_at_every_step() {
 #[test]
 fn a_troubled_history_survives_a_cut_at_every_step() {
     assert!(cut_everywhere(troubled, Cuts::Coarse, 6) > 1000);
+}
+
+/// How many combinations are tried, and how many are sampled where there are more. `SPOOL_CUTS=n`: n times as many.
+fn cut_with_both_compressions(history: History, bound: usize, sample: u64) {
+    let times = switch("SPOOL_CUTS").unwrap_or(1);
+    let mut disks = 0;
+    for compression in [Compression::None, Compression::Lz4] {
+        let outputs = ["siem", "archive", "lake"].map(Box::from).to_vec();
+        let options = Options { compression, outputs, ..options() };
+        disks += cut_into_everything(history, &options, bound * times as usize, sample * times);
+    }
+    assert!(disks > 5000, "{disks}");
+}
+
+#[test]
+fn a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave() {
+    cut_with_both_compressions(long, 64, 12);
+}
+
+#[test]
+fn a_troubled_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave() {
+    cut_with_both_compressions(troubled, 64, 12);
+}
+
+/// A switch of the test's own.
+#[allow(clippy::disallowed_methods)]
+fn switch(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 #[test]

@@ -177,10 +177,11 @@ impl Sqs {
         receipts: &[Box<str>],
         more: &str,
     ) -> Result<Vec<Result<(), Fault>>, Fault> {
-        let entry = |(id, receipt): (usize, &Box<str>)| {
-            format!("{{\"Id\":\"{id}\",\"ReceiptHandle\":\"{receipt}\"{more}}}")
-        };
-        let entries: Vec<String> = receipts.iter().enumerate().map(entry).collect();
+        let entries: Vec<String> = receipts
+            .iter()
+            .enumerate()
+            .map(|(id, receipt)| format!("{{\"Id\":\"{id}\",\"ReceiptHandle\":\"{receipt}\"{more}}}"))
+            .collect();
         let body = self.body(&format!(",\"Entries\":[{}]", entries.join(",")));
         let answer = self.0.ask(action, body).await?;
         let on = self.0.on(action);

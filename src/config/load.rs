@@ -15,6 +15,7 @@ use super::table::{Read, Table, choice, integer, string};
 use super::units::{bytes_text, size_within};
 use super::{Agent, Config, Examined, Spool};
 use crate::limits;
+use crate::spool::Compression;
 
 /// Environment variables, by name.
 pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -219,6 +220,7 @@ fn spool(mut table: Table<'_>) -> Spool {
         quarantine_max_bytes: 64 * MIB,
         max_record_bytes: limits::RECORD_BYTES,
         max_object_bytes: GIB,
+        compression: Compression::None,
     };
     spool.max_bytes =
         table.or("max_bytes", spool.max_bytes, |value| size_within(value, limits::SPOOL_BYTES_MIN, u64::MAX));
@@ -242,10 +244,8 @@ fn spool(mut table: Table<'_>) -> Spool {
         }
         Ok(bytes)
     });
-    table.get("compression", |value| match choice(value, &[("none", true), ("lz4", false)])? {
-        true => Ok(()),
-        false => Err("\"lz4\" is not supported in this version: write \"none\"".to_owned()),
-    });
+    let kinds = [("none", Compression::None), ("lz4", Compression::Lz4)];
+    spool.compression = table.or("compression", spool.compression, |value| choice(value, &kinds));
     table.finish();
     spool
 }

@@ -36,6 +36,7 @@ use zeroize::Zeroizing;
 
 use crate::aws::partition::Flavor;
 use crate::net::Proxies;
+use crate::spool::Compression;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -94,6 +95,8 @@ pub struct Spool {
     pub max_record_bytes: usize,
     /// Most bytes one object may inflate to; beyond that the object is quarantined. At most half of `max_bytes`.
     pub max_object_bytes: u64,
+    /// How records are written to the spool.
+    pub compression: Compression,
 }
 
 /// `[[source]]`

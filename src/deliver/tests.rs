@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Format;
 use crate::fault_disk::{Cuts, FaultDisk, Survive};
 use crate::record::{Counts, ObjectFate, ObjectId};
-use crate::spool::{Options, Position, Writer};
+use crate::spool::{Compression, Options, Position, Writer};
 
 const OBJECTS: usize = 40;
 const RECORDS: usize = 3 * OBJECTS;
@@ -29,6 +29,7 @@ fn open(disk: &FaultDisk) -> Place {
         max_bytes: 1 << 20,
         segment_bytes: 4096,
         max_record_bytes: 1024,
+        compression: Compression::None,
         outputs: vec!["siem".into()],
     };
     let (writer, spool, _) = crate::spool::open(

@@ -320,6 +320,7 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         max_bytes: config.spool.max_bytes,
         segment_bytes: limits::SEGMENT_BYTES,
         max_record_bytes: config.spool.max_record_bytes,
+        compression: config.spool.compression,
         outputs: config.outputs.iter().map(|output| output.name.clone()).collect(),
     };
     let mut replayed = Ok(());

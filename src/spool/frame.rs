@@ -4,6 +4,8 @@
 //! frame    len u32 | kind u8 | payload (len bytes) | crc u32
 //! begin    kind 0x17   source, bucket, key: each u16 length and UTF-8 bytes
 //! records  kind 0x2b   begin position (16) | one or more of: index u32 | len u32 | bytes
+//! packed   kind 0x71   begin position (16) | plain u32: bytes of what stands behind the position of the records frame
+//!                      that this one stands for, 1 to 65,536 | those bytes as one LZ4 block, which is shorter
 //! end      kind 0x4d   begin position (16) | fate u8 (1 collected, 2 quarantined)
 //!                      | records u64 | kept u64 | dropped u64 | duplicate u64 | quarantined u64
 //! ```
@@ -19,6 +21,7 @@
 //! can never be put together into something that was not written so.
 
 use crate::record::{Counts, ObjectFate, ObjectId};
+use crate::spool::pack::Packed;
 use crate::spool::position::Position;
 
 /// Bytes of a frame besides its payload.
@@ -31,6 +34,8 @@ pub(super) const CRC: usize = 4;
 pub(super) const RECORD_HEAD: usize = 8;
 /// Payload of a records frame before its first record.
 pub(super) const RECORDS_HEAD: usize = Position::BYTES;
+/// Payload of a packed frame between its begin position and its block.
+pub(super) const PACKED_HEAD: usize = 4;
 /// Payload of an end frame.
 pub(super) const END: usize = Position::BYTES + 1 + 5 * 8;
 /// Most bytes of a source's or a bucket's name.
@@ -42,6 +47,7 @@ pub(super) const BEGIN_MAX: usize = 3 * 2 + 2 * NAME_BYTES + crate::limits::KEY_
 const KIND_BEGIN: u8 = 0x17;
 const KIND_RECORDS: u8 = 0x2b;
 const KIND_END: u8 = 0x4d;
+const KIND_PACKED: u8 = 0x71;
 
 /// What a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,13 @@ pub enum Frame<'a> {
         begin: Position,
         /// At least one.
         records: Records<'a>,
+    },
+    /// Records of an object, packed.
+    Packed {
+        /// Where the object's begin frame stands.
+        begin: Position,
+        /// At least one record, once unpacked.
+        packed: Packed<'a>,
     },
     /// The object is whole.
     End {
@@ -88,6 +101,16 @@ impl Identity<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Records<'a> {
     rest: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    /// `None`: the bytes are not a whole number of records, at least one.
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Records<'a>> {
+        let records = Records { rest: bytes };
+        let mut walk = records;
+        let count = walk.by_ref().count();
+        (count > 0 && walk.rest.is_empty()).then_some(records)
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -160,10 +183,12 @@ fn content(kind: u8, payload: &[u8]) -> Option<Frame<'_>> {
         }
         KIND_RECORDS => {
             let (begin, rest) = take_position(payload)?;
-            let records = Records { rest };
-            let mut walk = records;
-            let count = walk.by_ref().count();
-            (count > 0 && walk.rest.is_empty()).then_some(Frame::Records { begin, records })
+            Some(Frame::Records { begin, records: Records::parse(rest)? })
+        }
+        KIND_PACKED => {
+            let (begin, rest) = take_position(payload)?;
+            let (plain, block) = take_u32(rest)?;
+            Some(Frame::Packed { begin, packed: Packed::new(plain as usize, block)? })
         }
         KIND_END => {
             let (begin, rest) = take_position(payload)?;
@@ -228,6 +253,17 @@ pub fn open_records(buf: &mut Vec<u8>, begin: Position) -> usize {
 pub fn push_record(buf: &mut Vec<u8>, index: u32, record: &[u8]) {
     buf.extend_from_slice(&record_head(index, record));
     buf.extend_from_slice(record);
+}
+
+/// Puts the packed records in the place of those of the open records frame at `start`, which ends `buf`. They are
+/// fewer bytes by more than [`PACKED_HEAD`].
+pub(super) fn replace_by_packed(buf: &mut Vec<u8>, start: usize, block: &[u8]) {
+    let records = start + HEAD + RECORDS_HEAD;
+    let plain = (buf.len() - records) as u32;
+    buf[start + HEAD - 1] = KIND_PACKED;
+    buf.truncate(records);
+    buf.extend_from_slice(&plain.to_le_bytes());
+    buf.extend_from_slice(block);
 }
 
 /// Closes the frame that was opened at `start`: fills in its length, appends its checksum and returns it.
@@ -352,6 +388,7 @@ mod tests {
                         .collect::<Vec<_>>()
                         .join(" ")
                 }
+                Frame::Packed { .. } => "packed".to_owned(),
                 Frame::End { begin, fate, counts } => {
                     assert_eq!((begin, fate), (BEGIN, ObjectFate::Collected));
                     format!("end {}", counts.kept)
@@ -407,7 +444,7 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(bytes: Vec<u8>, seed: u32, kind in prop::sample::select(vec![KIND_BEGIN, KIND_RECORDS, KIND_END])) {
+        fn no_input_panics(bytes: Vec<u8>, seed: u32, kind in prop::sample::select(vec![KIND_BEGIN, KIND_RECORDS, KIND_PACKED, KIND_END])) {
             let _ = parse(&bytes, seed, MAX);
             // The same as the payload of a frame that checks out.
             let mut buf = Vec::new();

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 pub mod atomic;
 pub mod disk;
 pub mod frame;
+pub mod pack;
 pub mod position;
 pub mod quarantine;
 pub mod std_disk;
@@ -59,8 +60,20 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Longest record, bytes.
     pub max_record_bytes: usize,
+    /// How records are written from now on. What is there is read either way.
+    pub compression: Compression,
     /// Names of the outputs.
     pub outputs: Vec<Box<str>>,
+}
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// Each frame as one LZ4 block, where that is shorter.
+    Lz4,
 }
 
 impl Options {

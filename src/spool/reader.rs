@@ -85,7 +85,8 @@ impl<D: Disk> Reader<D> {
             let behind = at.offset + parsed.size as u64;
             match parsed.frame {
                 Frame::Begin(identity) => remember(object, *at, identity),
-                Frame::End { .. } => {}
+                // Unpacked by `frames` already.
+                Frame::End { .. } | Frame::Packed { .. } => {}
                 Frame::Records { begin, records } => {
                     match object.as_ref().filter(|(known, _)| *known == begin) {
                         Some((_, object)) => {
@@ -146,8 +147,10 @@ impl<D: Disk> Reader<D> {
             }
         };
         if self.file.as_ref().is_none_or(|(number, _)| *number != self.at.segment) {
-            self.frames.clear();
-            self.file = Some((self.at.segment, self.open(self.at.segment)?));
+            let number = self.at.segment;
+            let file = self.open(number)?;
+            self.frames.enter(&file, number).map_err(SpoolError::disk("read", segment::path(number)))?;
+            self.file = Some((number, file));
         }
         Ok(Some(limit))
     }
@@ -172,7 +175,8 @@ impl<D: Disk> Reader<D> {
             let path = segment::path(begin.segment);
             let file = self.open(begin.segment)?;
             let mut frames = Frames::new(super::frame::BEGIN_MAX);
-            let parsed = frames.at(&file, begin.offset, segment.end);
+            let parsed =
+                frames.enter(&file, begin.segment).and_then(|()| frames.at(&file, begin.offset, segment.end));
             if let Ok(parsed) = parsed.map_err(SpoolError::disk("read", path))?
                 && let Frame::Begin(identity) = parsed.frame
             {

@@ -33,7 +33,7 @@ use super::frame::Frame;
 use super::position::Position;
 use super::segment::{self, Frames, HEADER, Header};
 use super::writer::{Mark, Writer};
-use super::{Options, Quarantine, Segment, Shared, Spool, SpoolError, Standing, atomic, frame};
+use super::{Compression, Options, Quarantine, Segment, Shared, Spool, SpoolError, Standing, atomic, frame};
 use crate::record::{Counts, ObjectFate, ObjectId};
 
 /// What [`open`] found and did.
@@ -111,7 +111,7 @@ pub fn open<D: Disk>(
         settle(output, cursor, oldest, end.position, &mut recovery);
     }
     let file = match whole {
-        true => Some(open_segment(&disk, end.position.segment)?),
+        true => tail(&disk, end.position.segment, options.compression)?,
         false => None,
     };
     let spool = Arc::new(shared(disk, options, quarantine, parts, end.position, &cursors, oldest));
@@ -148,7 +148,8 @@ struct Chain {
 
 /// The log, as the headers tell it. `files` are in order; everything before `known` is durable. A core.
 fn chain(files: &[File], known: Position) -> Chain {
-    let real = |file: &File| file.header != Header::Unreadable || file.number <= known.segment;
+    let whole = |file: &File| !matches!(file.header, Header::Unreadable | Header::Foreign);
+    let real = |file: &File| whole(file) || file.number <= known.segment;
     let mut chain = Chain::default();
     let mut rest = &files[..files.iter().rposition(real).map_or(0, |newest| newest + 1)];
     let mut end = u64::MAX;
@@ -196,6 +197,18 @@ fn open_segment<D: Disk>(disk: &D, number: u64) -> Result<D::File, SpoolError> {
     disk.open(&path).map_err(SpoolError::disk("open", path))
 }
 
+/// The segment that the log ends in, for going on there; `None`: the next frame begins a new one, since this one says
+/// that it holds no packed frames.
+fn tail<D: Disk>(disk: &D, number: u64, compression: Compression) -> Result<Option<D::File>, SpoolError> {
+    let file = open_segment(disk, number)?;
+    let fits = match compression {
+        Compression::None => true,
+        Compression::Lz4 => segment::may_hold_packed(&file, number)
+            .map_err(SpoolError::disk("read", segment::path(number)))?,
+    };
+    Ok(fits.then_some(file))
+}
+
 /// Walks the frames of the log.
 struct Scan<'a, D> {
     disk: &'a D,
@@ -209,13 +222,14 @@ struct Scan<'a, D> {
 impl<D: Disk> Scan<'_, D> {
     /// Returns where the log ends: behind the last end frame, which is durable.
     fn run(&mut self, parts: &[Part], max_payload: usize) -> Result<Mark, SpoolError> {
-        let mut frames = Frames::new(max_payload);
+        let mut frames = Frames::without_records(max_payload);
         let first = parts.iter().position(|part| self.begins_in(part));
         let mut end = Mark::default();
         for (index, part) in parts.iter().enumerate().skip(first.unwrap_or(0)) {
             let from = if first == Some(index) { self.replay_from.offset } else { HEADER };
             let mut file = open_segment(self.disk, part.number)?;
-            frames.clear();
+            let entered = frames.enter(&file, part.number);
+            entered.map_err(SpoolError::disk("read", segment::path(part.number)))?;
             if end == Mark::default() {
                 end = mark(&file, Position { segment: part.number, offset: from })?;
             }
@@ -290,7 +304,7 @@ impl<D: Disk> Scan<'_, D> {
                 self.open = Some((at, identity.to_object()));
                 false
             }
-            Frame::Records { .. } => false,
+            Frame::Records { .. } | Frame::Packed { .. } => false,
             Frame::End { begin, fate, counts } => {
                 // Not so when the begin frame was damaged, or removed with its segment: nobody knows its name.
                 let open = self.open.take().filter(|(open, _)| *open == begin);

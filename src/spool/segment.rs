@@ -3,7 +3,7 @@
 //! ```text
 //! spool/%016x.seg      the segment's number, never used twice
 //!  0  8  magic "TRLSPOOL"
-//!  8  4  version u32, 1
+//!  8  4  version u32: 1; 2 when it may hold packed frames, which version 1 does not know
 //! 12  8  number u64
 //! 20 16  previous: the place at which the log stood when this segment was begun (segment 0: nowhere)
 //! 36  4  crc32 of the 36 bytes before; the seed of the first frame
@@ -16,7 +16,7 @@
 use std::io;
 
 use super::disk::DiskFile;
-use super::frame::{self, Broken, Parsed};
+use super::frame::{self, Broken, Frame, Parsed};
 use super::position::Position;
 use crate::limits;
 
@@ -27,6 +27,7 @@ pub(super) const HEADER: u64 = 40;
 
 const MAGIC: &[u8; 8] = b"TRLSPOOL";
 const VERSION: u32 = 1;
+const VERSION_PACKED: u32 = 2;
 /// A frame as the writer fills it, and the seed before it.
 const WINDOW: usize = limits::FRAME_BYTES + frame::OVERHEAD + frame::CRC;
 
@@ -49,15 +50,18 @@ pub(super) enum Header {
     Follows(Position),
     /// Good, but of a version that is not understood.
     Version(u32),
+    /// Whole, but another segment's: the file stands in the wrong place, and so does everything in it.
+    Foreign,
     /// Torn or damaged.
     Unreadable,
 }
 
-/// The header of a new segment; its last four bytes seed the first frame.
-pub(super) fn header(number: u64, previous: Position) -> ([u8; HEADER as usize], u32) {
+/// The header of a new segment; its last four bytes seed the first frame. `packed`: it may hold packed frames.
+pub(super) fn header(number: u64, previous: Position, packed: bool) -> ([u8; HEADER as usize], u32) {
     let mut bytes = [0; HEADER as usize];
     bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    let version = if packed { VERSION_PACKED } else { VERSION };
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
     bytes[12..20].copy_from_slice(&number.to_le_bytes());
     bytes[20..36].copy_from_slice(&previous.to_bytes());
     let crc = frame::checksum(0, &[&bytes[..36]]);
@@ -80,8 +84,20 @@ fn parse_header(bytes: &[u8; HEADER as usize], number: u64) -> Option<Header> {
     let (own, rest) = frame::take_u64(rest)?;
     let (previous, rest) = frame::take_position(rest)?;
     let (crc, _) = frame::take_u32(rest)?;
-    let good = crc == frame::checksum(0, &[&bytes[..36]]) && own == number;
-    good.then_some(if version == VERSION { Header::Follows(previous) } else { Header::Version(version) })
+    let good = crc == frame::checksum(0, &[&bytes[..36]]);
+    good.then_some(match version {
+        VERSION | VERSION_PACKED if own != number => Header::Foreign,
+        VERSION | VERSION_PACKED => Header::Follows(previous),
+        other => Header::Version(other),
+    })
+}
+
+/// Whether segment `number` says that it may hold packed frames.
+pub(super) fn may_hold_packed<F: DiskFile>(file: &F, number: u64) -> io::Result<bool> {
+    let mut version = [0; 4];
+    read_full(file, 8, &mut version)?;
+    let known = matches!(read_header(file, number)?, Header::Follows(_));
+    Ok(known && u32::from_le_bytes(version) == VERSION_PACKED)
 }
 
 /// Reads frames of one segment file through one buffer, many small ones with each read.
@@ -90,17 +106,29 @@ pub(super) struct Frames {
     /// Offset in the file of `buf[0]`.
     start: u64,
     max_payload: usize,
+    /// The file is another segment's: no frame in it is this one's.
+    foreign: bool,
+    /// The records of the packed frame that was read last; `None`: packed frames are left packed.
+    plain: Option<Vec<u8>>,
 }
 
 impl Frames {
     /// `max_payload` bounds the buffer: longer frames are taken for damage.
     pub(super) fn new(max_payload: usize) -> Frames {
-        Frames { buf: Vec::new(), start: 0, max_payload }
+        Frames { buf: Vec::new(), start: 0, max_payload, foreign: false, plain: Some(Vec::new()) }
     }
 
-    /// Forgets what was read: another file comes.
-    pub(super) fn clear(&mut self) {
+    /// For who needs no records: packed frames stay [`Frame::Packed`]. [`Frames::new`] makes [`Frame::Records`] of them.
+    pub(super) fn without_records(max_payload: usize) -> Frames {
+        Frames { plain: None, ..Frames::new(max_payload) }
+    }
+
+    /// Forgets what was read: another file comes, which should be segment `number`.
+    pub(super) fn enter<F: DiskFile>(&mut self, file: &F, number: u64) -> io::Result<()> {
         self.buf.clear();
+        // A frame names its object by its place in the log. In the wrong place it would name another one.
+        self.foreign = read_header(file, number)? == Header::Foreign;
+        Ok(())
     }
 
     /// The frame at `offset`, which ends at or before `limit`. What lies before `limit` does not change any more.
@@ -111,6 +139,9 @@ impl Frames {
         limit: u64,
     ) -> io::Result<Result<Parsed<'_>, Broken>> {
         let rest = limit.saturating_sub(offset);
+        if self.foreign {
+            return Ok(Err(Broken::Content));
+        }
         if rest < frame::OVERHEAD as u64 {
             return Ok(Err(Broken::Length));
         }
@@ -126,7 +157,15 @@ impl Frames {
         }
         let seed =
             frame::take_u32(self.bytes(offset - frame::CRC as u64, frame::CRC)).map_or(0, |(seed, _)| seed);
-        Ok(frame::parse(self.bytes(offset, size), seed, self.max_payload))
+        let from = (offset - self.start) as usize;
+        let parsed = frame::parse(&self.buf[from..from + size], seed, self.max_payload);
+        Ok(parsed.and_then(|parsed| match (parsed.frame, &mut self.plain) {
+            (Frame::Packed { begin, packed }, Some(plain)) => {
+                let records = packed.unpack(plain).ok_or(Broken::Content)?;
+                Ok(Parsed { frame: Frame::Records { begin, records }, ..parsed })
+            }
+            _ => Ok(parsed),
+        }))
     }
 
     /// The raw bytes of the frame that [`Frames::at`] has just read at `offset`.
@@ -139,7 +178,8 @@ impl Frames {
     /// frame, or just to `limit`, only this one is lost; otherwise everything before `limit` is. Nothing is searched
     /// for in between: a record may hold bytes that look like a frame.
     pub(super) fn behind<F: DiskFile>(&mut self, file: &F, offset: u64, limit: u64) -> io::Result<u64> {
-        if limit.saturating_sub(offset) < frame::OVERHEAD as u64
+        if self.foreign
+            || limit.saturating_sub(offset) < frame::OVERHEAD as u64
             || !self.fill(file, offset, frame::OVERHEAD, limit)?
         {
             return Ok(limit);
@@ -206,23 +246,28 @@ mod tests {
         let disk = FaultDisk::new();
         let mut file = disk.create("x").unwrap();
         let previous = Position { segment: 3, offset: 77 };
-        let (bytes, _) = header(5, previous);
+        let (bytes, _) = header(5, previous, false);
         file.write_at(0, &bytes[..39]).unwrap();
         assert_eq!(read_header(&file, 5).unwrap(), Header::Unreadable);
         file.write_at(0, &bytes).unwrap();
         assert_eq!(read_header(&file, 5).unwrap(), Header::Follows(previous));
-        assert_eq!(read_header(&file, 6).unwrap(), Header::Unreadable);
+        assert_eq!(read_header(&file, 6).unwrap(), Header::Foreign);
+        assert!(!may_hold_packed(&file, 5).unwrap());
+        let (packed, _) = header(5, previous, true);
+        file.write_at(0, &packed).unwrap();
+        assert_eq!(read_header(&file, 5).unwrap(), Header::Follows(previous));
+        assert!(may_hold_packed(&file, 5).unwrap() && !may_hold_packed(&file, 6).unwrap());
         let mut newer = bytes;
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = frame::checksum(0, &[&newer[..36]]);
         newer[36..].copy_from_slice(&crc.to_le_bytes());
         file.write_at(0, &newer).unwrap();
-        assert_eq!(read_header(&file, 5).unwrap(), Header::Version(2));
+        assert_eq!(read_header(&file, 5).unwrap(), Header::Version(3));
     }
 
     /// A segment of `count` objects without records; the offsets of its frames and its end.
     fn segment(disk: &FaultDisk, count: usize) -> (<FaultDisk as Disk>::File, Vec<u64>) {
-        let (head, mut crc) = header(1, Position::default());
+        let (head, mut crc) = header(1, Position::default(), false);
         let mut bytes = head.to_vec();
         let mut offsets = vec![HEADER];
         for n in 0..count {
@@ -250,7 +295,7 @@ mod tests {
         assert_eq!(frames.behind(&file, offsets[2], end).unwrap(), offsets[3]);
         assert!(frames.at(&file, offsets[3], end).unwrap().is_ok());
         disk.flip("x", offsets[2] as usize, 1);
-        frames.clear();
+        frames.enter(&file, 1).unwrap();
         assert_eq!(frames.behind(&file, offsets[2], end).unwrap(), end);
     }
 
@@ -261,7 +306,7 @@ mod tests {
         let mut frames = Frames::new(4096);
         for limit in HEADER..offsets[1] {
             assert!(frames.at(&file, HEADER, limit).unwrap().is_err());
-            frames.clear();
+            frames.enter(&file, 1).unwrap();
         }
         assert!(frames.at(&file, HEADER, offsets[1]).unwrap().is_ok());
         assert!(frames.at(&file, HEADER, offsets[1] + 99).unwrap().is_ok(), "the file may be shorter");

@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskFile, Synced};
+use super::pack::Packer;
 use super::position::{Committed, Position};
 use super::segment::{self, HEADER};
-use super::{Options, Segment, Spool, SpoolError, frame};
+use super::{Compression, Options, Segment, Spool, SpoolError, frame};
 use crate::record::{Counts, ObjectFate, ObjectId};
 
 /// Room that is never given to records: what an open object needs to end, on a new segment if need be.
@@ -36,6 +37,8 @@ pub struct Writer<D: Disk> {
     older: u64,
     /// What the tail gets next: whole frames, then perhaps an open records frame.
     buf: Vec<u8>,
+    /// `None`: records are written as they are.
+    packer: Option<Packer>,
     /// Segments that were taken back and could not be removed yet.
     void: Vec<u64>,
     /// Where in `buf` the open records frame begins.
@@ -95,6 +98,7 @@ impl<D: Disk> Writer<D> {
         Writer {
             older: if tail.is_some() { all - offset } else { all },
             buf: Vec::with_capacity(buffer_bytes(&spool.options)),
+            packer: (spool.options.compression == Compression::Lz4).then(Packer::new),
             void: Vec::new(),
             open_frame: None,
             at: end,
@@ -372,6 +376,10 @@ impl<D: Disk> Writer<D> {
 
     fn close_frame(&mut self) {
         if let Some(start) = self.open_frame.take() {
+            let saved = self.packer.as_mut().map_or(0, |packer| packer.pack(&mut self.buf, start));
+            if let Some(object) = &mut self.object {
+                object.bytes -= saved as u64;
+            }
             let crc = frame::seal(&mut self.buf, start, self.at.crc);
             self.closed(crc);
         }
@@ -431,7 +439,7 @@ impl<D: Disk> Writer<D> {
         let created = self.spool.disk.create(&segment::path(number));
         let file = self.check(created, "create", number)?;
         self.older += self.tail.take().map_or(0, |tail| tail.written);
-        let (header, crc) = segment::header(number, self.at.position);
+        let (header, crc) = segment::header(number, self.at.position, self.packer.is_some());
         self.buf.extend_from_slice(&header);
         self.grow(header.len());
         self.tail = Some(Tail { number, file, written: 0, named: false });

@@ -190,6 +190,13 @@ impl FaultDisk {
         inode.apply_durably(Change::Write { offset, bytes: vec![byte] });
     }
 
+    /// Puts other bytes in the place of a file's, in both images.
+    pub fn overwrite(&self, path: &str, bytes: &[u8]) {
+        let mut state = self.state();
+        let inode = state.find(path).expect("a file to damage");
+        state.inodes[inode] = Inode { live: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
+    }
+
     /// The bytes of a file as the program would see them.
     pub fn contents(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.state();
@@ -203,14 +210,55 @@ impl FaultDisk {
         self.preview(survive)
     }
 
+    /// Every disk that a power cut now may leave, each once: every unsynced name and piece kept, lost or torn in every
+    /// combination. A write is torn in the middle, with its beginning or its end left; where else it may be torn is for
+    /// the dice. `None`: there are more than `bound` combinations.
+    pub fn every_reboot(&self, bound: usize) -> Option<Vec<FaultDisk>> {
+        self.state().cut = true;
+        let (mut disks, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
+        let mut script: Vec<(usize, usize)> = Vec::new();
+        for _ in 0..bound {
+            let mut dice = Dice::Script { script, at: 0 };
+            let disk = self.survivor(&mut dice);
+            let Dice::Script { script: played, .. } = dice else { unreachable!("the same dice") };
+            script = played;
+            let image = disk.image();
+            if seen.insert(image) {
+                disks.push(disk);
+            }
+            // The next combination: the last choice that has another one takes it.
+            while script.last().is_some_and(|(choice, choices)| choice + 1 == *choices) {
+                script.pop();
+            }
+            match script.last_mut() {
+                Some((choice, _)) => *choice += 1,
+                None => return Some(disks),
+            }
+        }
+        None
+    }
+
+    /// All names and bytes.
+    fn image(&self) -> Vec<(String, Vec<u8>)> {
+        let state = self.state();
+        let files = state.dirs.iter().flat_map(|(dir, names)| {
+            names.live.iter().map(move |(name, inode)| (format!("{dir}/{name}"), *inode))
+        });
+        files.map(|(path, inode)| (path, state.inodes[inode].live.clone())).collect()
+    }
+
     /// What a reboot would find if the power failed now. This disk goes on.
     pub fn preview(&self, survive: Survive) -> FaultDisk {
-        let old = self.state();
         let mut dice = match survive {
             Survive::Random(seed) => Dice::Random(fastrand::Rng::with_seed(seed)),
             Survive::Nothing => Dice::Nothing,
             Survive::Everything => Dice::Everything,
         };
+        self.survivor(&mut dice)
+    }
+
+    fn survivor(&self, dice: &mut Dice) -> FaultDisk {
+        let old = self.state();
         let mut new = State { cuts: old.cuts, names: old.names, capacity: old.capacity, ..State::default() };
         for (name, dir) in &old.dirs {
             let mut names = dir.durable.clone();
@@ -225,7 +273,7 @@ impl FaultDisk {
                 }
             }
             for inode in names.values_mut() {
-                let bytes = old.inodes[*inode].survivor(&mut dice);
+                let bytes = old.inodes[*inode].survivor(dice);
                 *inode = new.inodes.len();
                 new.inodes.push(Inode { live: bytes.clone(), durable: bytes, pending: Vec::new() });
             }
@@ -660,15 +708,32 @@ enum Dice {
     Nothing,
     Everything,
     Random(fastrand::Rng),
+    /// Choices that were made, each with how many there were; then the first of each.
+    Script {
+        script: Vec<(usize, usize)>,
+        at: usize,
+    },
 }
 
 impl Dice {
+    /// The next choice of a script, out of `choices`.
+    fn choose(script: &mut Vec<(usize, usize)>, at: &mut usize, choices: usize) -> usize {
+        if script.len() == *at {
+            script.push((0, choices));
+        }
+        let (choice, known) = script[*at];
+        assert_eq!(known, choices, "the same choices lead to the same next one");
+        *at += 1;
+        choice
+    }
+
     /// How many of `count` changes in order.
     fn prefix(&mut self, count: usize) -> usize {
         match self {
             Dice::Nothing => 0,
             Dice::Everything => count,
             Dice::Random(rng) => rng.usize(..=count),
+            Dice::Script { script, at } => Dice::choose(script, at, count + 1),
         }
     }
 
@@ -683,6 +748,10 @@ impl Dice {
                 2 => (0, rng.usize(..=len)),
                 _ => (rng.usize(..=len), len),
             },
+            Dice::Script { script, at } => {
+                let choices = if len > 1 { 4 } else { 2 };
+                [(0, 0), (0, len), (0, len / 2), (len / 2, len)][Dice::choose(script, at, choices)]
+            }
         }
     }
 }

@@ -9,12 +9,16 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use trailspool::record::{Counts, ObjectFate, ObjectId};
 use trailspool::spool::disk::Disk;
-use trailspool::spool::{self, Cursor, Options, Position, Quarantine, Reader, Spool, SpoolError, Writer};
+use trailspool::spool::quarantine::Entry;
+use trailspool::spool::{
+    self, Compression, Cursor, Options, Position, Quarantine, Reader, Spool, SpoolError, Writer,
+};
 
 use super::fault_disk::{FaultDisk, Survive, is_power_cut};
 
@@ -54,6 +58,8 @@ pub struct World {
     /// The ledger's checkpoint, and how many objects are before it.
     checkpoint: (Position, usize),
     outputs: Vec<Output>,
+    /// What was set aside, by key: the raw bytes that may be found, none: nothing. One for certain but after a failure.
+    aside: BTreeMap<Box<str>, Vec<Option<Vec<u8>>>>,
     attempts: u64,
     /// A fault was injected since the start: files that could not be removed may be left.
     pub faulty: bool,
@@ -63,12 +69,14 @@ pub struct World {
 }
 
 struct Running {
+    quarantine: Quarantine<FaultDisk>,
     writer: Writer<FaultDisk>,
     spool: Arc<Spool<FaultDisk>>,
     readers: Vec<Reader<FaultDisk>>,
 }
 
 /// An output, as numbers of records.
+#[derive(Clone)]
 struct Output {
     name: Box<str>,
     acknowledged: Count,
@@ -104,10 +112,29 @@ impl World {
             ghosts: Vec::new(),
             open: None,
             checkpoint: (Position::default(), 0),
+            aside: BTreeMap::new(),
             attempts: 0,
             faulty: false,
             fulls: 0,
             too_large: 0,
+        }
+    }
+
+    /// The same past on another disk, which a power cut has left: [`World::start`] it.
+    pub fn on(&self, disk: FaultDisk) -> World {
+        World {
+            disk,
+            options: self.options.clone(),
+            running: None,
+            committed: self.committed.clone(),
+            flat: self.flat.clone(),
+            pending: self.pending.clone(),
+            ghosts: self.ghosts.clone(),
+            open: None,
+            checkpoint: self.checkpoint,
+            outputs: self.outputs.clone(),
+            aside: self.aside.clone(),
+            ..*self
         }
     }
 
@@ -122,8 +149,13 @@ impl World {
         let mut replayed = Vec::new();
         let mut on_object = |id, fate, counts, end| replayed.push((id, fate, counts, end));
         let (replay_from, before) = self.checkpoint;
-        let opened =
-            spool::open(self.disk.clone(), self.options.clone(), quarantine, replay_from, &mut on_object);
+        let opened = spool::open(
+            self.disk.clone(),
+            self.options.clone(),
+            quarantine.clone(),
+            replay_from,
+            &mut on_object,
+        );
         let (writer, spool, recovery) = match opened {
             Ok(opened) => opened,
             Err(SpoolError::Disk { error, .. }) if is_power_cut(&error) => return Err(Stop::PowerCut),
@@ -142,10 +174,12 @@ impl World {
         self.accept(replayed.into_iter().map(|(id, fate, counts, _)| (id, fate, counts)).collect(), before);
         self.running = Some(Running {
             readers: self.outputs.iter().map(|output| spool.reader(&output.name).unwrap()).collect(),
+            quarantine,
             writer,
             spool,
         });
         self.check_cursors();
+        self.check_aside();
         if !self.faulty {
             assert_eq!(self.used_on_disk(), self.spool().used_bytes());
         }
@@ -205,6 +239,50 @@ impl World {
         }
     }
 
+    /// What was set aside is there with its bytes, and nothing else is.
+    fn check_aside(&mut self) {
+        let Some(Running { quarantine, .. }) = &self.running else { return };
+        let mut found = BTreeMap::new();
+        let mut ids = Vec::new();
+        quarantine.list(&mut |id, _| ids.push(id.to_owned())).unwrap();
+        for id in ids {
+            let mut raw = Vec::new();
+            let mut take = |part: &[u8]| {
+                raw.extend_from_slice(part);
+                Ok(())
+            };
+            let stored = quarantine.read(&id, &mut take).expect("an entry is whole or not there");
+            found.insert(stored.object.key, raw);
+        }
+        for (key, kept) in &mut self.aside {
+            let found = found.remove(key);
+            assert!(kept.contains(&found), "{key}: {found:?} was not set aside so: {kept:?}");
+            *kept = vec![found];
+        }
+        assert!(found.is_empty(), "never set aside: {found:?}");
+    }
+
+    /// Sets something aside, or the same again with other bytes.
+    pub fn set_aside(&mut self, key: &str, raw: &[u8]) -> Result<(), Stop> {
+        let id = ObjectId { source: "prod".into(), bucket: "acme".into(), key: key.into() };
+        let entry = Entry { object: &id, index: None, output: None, reason: "not-gzip", detail: "" };
+        let kept = self.aside.entry(key.into()).or_insert_with(|| vec![None]);
+        kept.push(Some(raw.to_vec()));
+        let Some(Running { quarantine, .. }) = &self.running else { return Ok(()) };
+        match quarantine.put(&entry, raw) {
+            Ok(()) => *kept = vec![Some(raw.to_vec())],
+            Err(error) if is_power_cut(&error) => return Err(Stop::PowerCut),
+            Err(_) => self.faulty = true,
+        }
+        Ok(())
+    }
+
+    /// The configuration is changed, and the agent started again with it.
+    pub fn compress(&mut self, compression: Compression) -> Result<(), Stop> {
+        self.options.compression = compression;
+        self.kill()
+    }
+
     /// The power fails (if it has not), comes back, and the spool is opened; `recovery_cuts` are steps after which
     /// that is cut short, one after the other.
     pub fn crash(&mut self, survive: Survive, recovery_cuts: &[u64]) {
@@ -251,7 +329,11 @@ impl World {
         let index = open.records.last().map_or(0, |(index, _)| index + 1 + len as u32 % 2);
         let seed = self.attempts.wrapping_mul(31).wrapping_add(u64::from(index));
         let mut rng = fastrand::Rng::with_seed(seed);
-        let record: Vec<u8> = (0..len).map(|_| rng.u8(b' '..=b'~')).collect();
+        let mut record: Vec<u8> = (0..len).map(|_| rng.u8(b' '..=b'~')).collect();
+        // Most shrink when they are compressed, some do not.
+        if !self.attempts.is_multiple_of(4) {
+            (9..len).for_each(|at| record[at] = record[at % 9]);
+        }
         if self.write(&mut |writer| writer.record(index, &record))?
             && let Some(open) = &mut self.open
         {

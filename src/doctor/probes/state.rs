@@ -225,6 +225,7 @@ mod tests {
             max_bytes: 2 * GIB,
             quarantine_max_bytes: 64 << 20,
             max_record_bytes: 1 << 20,
+            compression: Default::default(),
             max_object_bytes: GIB,
         }
     }
