@@ -141,7 +141,13 @@ impl Agent {
 
     /// The storekeeper ends when the last worker has: they hold all there are of its senders.
     fn start_workers(&mut self, buckets: &Arc<HashMap<Box<str>, S3>>, jobs: mpsc::Sender<Job>) {
-        for _ in 0..self.config.agent.fetches_in_flight {
+        let workers = self.config.agent.fetches_in_flight;
+        for (lane, source) in self.config.sources.iter().enumerate() {
+            if let Some(s3) = buckets.get(&source.name) {
+                self.queue.pace(lane, s3.gets().clone(), workers);
+            }
+        }
+        for _ in 0..workers {
             self.workers.spawn_local(workers::work(self.queue.clone(), buckets.clone(), jobs.clone()));
         }
     }
@@ -276,10 +282,13 @@ impl Agent {
         if self.store.full.load(Ordering::Relaxed) {
             line.push_str("; the spool is full, fetching pauses");
         }
-        if self.store.disk_fault.load(Ordering::Relaxed) {
-            line.push_str("; the state directory cannot be written, fetching pauses");
+        if let Some(fault) = self.store.fault() {
+            line.push_str(&format!("; fetching pauses: {fault}"));
         }
         for status in &self.sources {
+            if let Some(backfill) = status.backfill() {
+                line.insert_str(0, &format!("{}: {backfill}; ", status.name()));
+            }
             if let Some(trouble) = status.trouble() {
                 line.push_str(&format!("; source {}: {}", status.name(), trouble.text));
             }
@@ -296,19 +305,22 @@ impl Agent {
     }
 }
 
-/// Passes, one after the other, until one leaves nothing behind that may yet pass by itself. What is left then
-/// has to be mended by an operator.
+/// Passes, one after the other, until all of the history is listed and one leaves nothing behind that may yet pass by
+/// itself. What is left then has to be mended by an operator.
 async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> Option<Trouble> {
     let mut again = Backoff::new(ONCE_AGAIN.0, ONCE_AGAIN.1);
+    let mut left = None;
     loop {
         let report = poller.pass(UtcDateTime::now()).await;
-        if report.is_complete() {
-            return None;
+        let lasting = report.trouble().filter(|trouble| !trouble.transient && !report.is_complete());
+        left = left.or(lasting.cloned());
+        if report.more {
+            again.reset();
+        } else if report.is_complete() || lasting.is_some() {
+            return left;
+        } else {
+            tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
         }
-        if let Some(trouble) = report.trouble().filter(|trouble| !trouble.transient) {
-            return Some(trouble.clone());
-        }
-        tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
     }
 }
 

@@ -21,7 +21,7 @@ use crate::discover::key::{self, LogKey};
 use crate::net::{self, Client, Options};
 
 /// In the order of the report. A queue's follow.
-const PROBES: [&str; 13] = [
+const PROBES: [&str; 14] = [
     "dns",
     "tcp",
     "tls",
@@ -32,6 +32,7 @@ const PROBES: [&str; 13] = [
     "region",
     "objects",
     "key-prefix",
+    "polling",
     "newest",
     "get",
     "decode",
