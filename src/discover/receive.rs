@@ -35,6 +35,7 @@ use crate::aws::{Class, Fault};
 use crate::config;
 use crate::limits;
 use crate::net::Backoff;
+use crate::pulse::Pulse;
 use crate::record::ObjectId;
 use crate::spool::disk::Disk;
 use crate::spool::quarantine::{Entry, Quarantine};
@@ -123,6 +124,7 @@ struct Shared<M, K, D: Disk> {
     lane: usize,
     status: Arc<SourceStatus>,
     clock: fn() -> UtcDateTime,
+    pulse: Arc<Pulse>,
     held: Mutex<Books>,
     /// Something is to be deleted, or was let go of.
     changed: Notify,
@@ -197,10 +199,20 @@ impl<M: Mailbox, K: Known, D: Disk> Receiver<M, K, D> {
             lane,
             status,
             clock,
+            pulse: Arc::default(),
             held: Mutex::default(),
             changed: Notify::new(),
             to_delete: Notify::new(),
         }))
+    }
+
+    /// The same, with the pulse of its stage.
+    pub fn watched(mut self, pulse: Arc<Pulse>) -> Receiver<M, K, D> {
+        // Nobody else has it before it runs.
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.pulse = pulse;
+        }
+        self
     }
 
     /// Receives until `stop`, or, with `once`, until the queue is empty and nothing is in work; then what an operator has to
@@ -220,6 +232,7 @@ impl<M: Mailbox, K: Known, D: Disk> Receiver<M, K, D> {
         };
         // Before what is hidden is let go of, nobody may hide it anew.
         tasks.shutdown().await;
+        shared.pulse.idle();
         if tokio::time::timeout(LET_GO, shared.let_go_of_all()).await.is_err() {
             log::info!("source {}: messages in work come again when their time is up", shared.selection.name);
         }
@@ -232,7 +245,8 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let (mut empty, mut most) = (0, BATCH);
         loop {
-            this.room(tasks).await;
+            this.pulse.waiting(this.room(tasks)).await;
+            this.pulse.working();
             let begun = Instant::now();
             let received = tokio::select! {
                 received = this.mailbox.receive(most, LONG_POLL, HIDDEN) => received,
@@ -267,7 +281,8 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
                         return Some(trouble);
                     }
                     // vector#22947: without a pause a refusal is a hot loop.
-                    tokio::time::sleep(pause.next(fastrand::u64(..), fault.retry_after)).await;
+                    let pause = pause.next(fastrand::u64(..), fault.retry_after);
+                    this.pulse.waiting(tokio::time::sleep(pause)).await;
                 }
             }
         }
