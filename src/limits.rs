@@ -1,6 +1,8 @@
 //! Every bound in one place: name, unit, reason. Nothing is allocated before the matching bound is checked.
 //! Bounds that an operator may want to move are configuration; these are their defaults and outer limits.
 
+use std::time::Duration;
+
 /// Bytes in an S3 key, UTF-8. Source: S3 User Guide, "Naming Amazon S3 objects".
 pub const KEY_BYTES: usize = 1024;
 /// Bytes of one record. CloudTrail documents 256 KB for an event; four times that leaves room for rewritten ones.
@@ -141,6 +143,16 @@ pub const LEDGER_OPEN_RUNS: usize = 16;
 pub const LEDGER_SOURCES: usize = 1024;
 /// Bytes in the name of a source or an output.
 pub const NAME_BYTES: usize = 64;
+/// How often the stages are looked at, or half of systemd's `WatchdogSec` when that is less.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Time without an answer after which the run loop stands still. Nothing that it does itself may take long.
+pub const STALL_LOOP: Duration = Duration::from_secs(60);
+/// Time at work without a beat after which a stage stands still that works with the disk: a worn SD card takes tens of
+/// seconds for one fsync.
+pub const STALL_DISK: Duration = Duration::from_secs(180);
+/// The same for a stage that works with the network: above the sum of its time-outs for one step, names, keys and
+/// proxies included.
+pub const STALL_NETWORK: Duration = Duration::from_secs(300);
 
 const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 * 1024);
 const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
@@ -157,4 +169,5 @@ const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
 const _: () = assert!(XML_EVENT_BYTES <= CREDENTIALS_BYTES && SECRET_BYTES <= CREDENTIALS_BYTES as u64);
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
+const _: () = assert!(LOOK_EVERY.as_secs() * 4 <= STALL_LOOP.as_secs());
 const _: () = assert!(NAME_BYTES <= u8::MAX as usize);

@@ -33,6 +33,7 @@ use tokio::sync::watch;
 
 use crate::config::{Output, OutputKind, Transport};
 use crate::net::Proxies;
+use crate::pulse::Pulse;
 use crate::select::Attributors;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
@@ -56,12 +57,17 @@ pub fn output<D: Disk>(
     quarantine: Quarantine<D>,
     stop: watch::Receiver<bool>,
     status: Arc<OutputStatus>,
+    pulse: Arc<Pulse>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let fault = |text: String| format!("output {}: {text}", config.name);
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
     let committed = spool.subscribe();
     let backlog = Spooled::new(&config.name, spool, quarantine).map_err(|error| fault(error.to_string()))?;
-    Ok(async move { output::run(&config, attributors, receiver, backlog, committed, stop, status).await })
+    Ok(
+        async move {
+            output::run(&config, attributors, receiver, backlog, committed, stop, (status, pulse)).await
+        },
+    )
 }
 
 enum Receiver {

@@ -25,6 +25,7 @@ use log::{error, info, warn};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::wedge;
 use crate::aws::{Class, Fault};
 use crate::config;
 use crate::decode::{Broken, Decoder, Failure, Sink, Summary};
@@ -33,6 +34,7 @@ use crate::discover::queue::{FailKind, Outcome, Wanted};
 use crate::fetch::body::{BodyReader, FetchFailed};
 use crate::limits;
 use crate::net::Backoff;
+use crate::pulse::Pulse;
 use crate::record::{Counts, ObjectFate, ObjectId};
 use crate::select::remembered::Remembered;
 use crate::select::{Selector, Verdict};
@@ -165,6 +167,7 @@ pub struct Storekeeper<D: Disk> {
     reclaim_fault: bool,
     stop: Arc<AtomicBool>,
     status: Arc<StoreStatus>,
+    pulse: Arc<Pulse>,
 }
 
 /// Why an object did not get into the spool.
@@ -206,13 +209,24 @@ impl<D: Disk> Storekeeper<D> {
             reclaim_fault: false,
             stop,
             status,
+            pulse: Arc::default(),
         }
+    }
+
+    /// The same, with its pulse.
+    #[must_use]
+    pub fn watched(self, pulse: Arc<Pulse>) -> Storekeeper<D> {
+        Storekeeper { pulse, ..self }
     }
 
     /// Works until every sender of jobs is gone, then commits, saves the ledger and returns.
     pub fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            match jobs.recv_timeout(self.patience()) {
+            self.pulse.idle();
+            let job = jobs.recv_timeout(self.patience());
+            self.pulse.working();
+            wedge::blocking("storekeeper");
+            match job {
                 Ok(job) => self.take(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -367,7 +381,7 @@ impl<D: Disk> Storekeeper<D> {
             detail: &unfit.why,
         };
         let mut raw = self.quarantine.writer(&entry).map_err(no_quarantine)?;
-        while let Some(chunk) = next_chunk(body)? {
+        while let Some(chunk) = next_chunk(&self.pulse, body)? {
             raw.append(chunk).map_err(no_quarantine)?;
         }
         if body.bytes_read() != wanted.size {
@@ -426,7 +440,7 @@ impl<D: Disk> Storekeeper<D> {
                 self.spool.used_bytes()
             );
         }
-        self.writer.wait_for_room(LOOK);
+        self.pulse.waiting_for(|| self.writer.wait_for_room(LOOK));
         Ok(())
     }
 
@@ -515,7 +529,7 @@ impl<D: Disk> Storekeeper<D> {
             if self.stop.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
-            std::thread::sleep(LOOK);
+            self.pulse.waiting_for(|| std::thread::sleep(LOOK));
         }
         ControlFlow::Continue(())
     }
@@ -575,7 +589,8 @@ struct Intake<'a, D: Disk> {
 impl<D: Disk> Intake<'_, D> {
     fn pour(&mut self, decoder: &mut Decoder, body: &mut BodyReader) -> Result<Summary, Missed> {
         let mut bytes = 0;
-        while let Some(chunk) = next_chunk(body)? {
+        let pulse = Arc::clone(&self.keeper.pulse);
+        while let Some(chunk) = next_chunk(&pulse, body)? {
             bytes += chunk.len() as u64;
             if bytes > limits::OBJECT_BYTES {
                 let why = format!(
@@ -645,8 +660,9 @@ impl<D: Disk> Sink for Intake<'_, D> {
     }
 }
 
-fn next_chunk(body: &mut BodyReader) -> Result<Option<&[u8]>, Missed> {
-    body.next().map_err(Missed::Fetch)
+/// Its fetch has time-outs of its own: waiting for it is a state.
+fn next_chunk<'a>(pulse: &Pulse, body: &'a mut BodyReader) -> Result<Option<&'a [u8]>, Missed> {
+    pulse.waiting_for(|| body.next()).map_err(Missed::Fetch)
 }
 
 fn missed(failure: Failure<Missed>) -> Missed {
