@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
-//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
+//! `select` without `dry_run` and `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
 //! syslog, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
