@@ -74,6 +74,7 @@ pub mod aws;
 pub mod net;
 
 pub mod doctor;
+pub mod inspect;
 
 pub mod cli;
 pub mod config;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::books::{OutputBooks, SourceBooks};
+use super::retry::Retries;
 use super::storekeeper::{Job, StoreStatus, Storekeeper};
 use super::workers;
 use crate::aws::credentials::Provider;
@@ -113,6 +114,7 @@ impl Agent {
         agent.storekeeper = Some(thread.map_err(|e| state(&agent.config, &e))?);
         agent.start_workers(&buckets, jobs);
         agent.start_polls(&buckets, &disk, once);
+        agent.start_retries(disk, quarantine, once);
         Ok(agent)
     }
 
@@ -167,6 +169,28 @@ impl Agent {
                 }
             });
         }
+    }
+
+    /// It ends as a poll does.
+    fn start_retries(&mut self, disk: StdDisk, quarantine: Quarantine<StdDisk>, once: bool) {
+        let retries = Retries {
+            disk,
+            ledger: self.ledger.clone(),
+            quarantine,
+            spool: self.spool.clone(),
+            queue: self.queue.clone(),
+            sources: self.sources.clone(),
+            outputs: self.config.outputs.iter().map(|output| output.name.clone()).collect(),
+        };
+        let mut stopping = self.stop_polls.subscribe();
+        self.polls.spawn_local(async move {
+            tokio::select! {
+                () = retries.run(once) => {}
+                // An agent that is gone stops as well as one that says so.
+                _ = stopping.wait_for(|stop| *stop) => {}
+            }
+            None
+        });
     }
 
     /// For `--once`: waits until every poll has nothing left that it can collect, and every output has

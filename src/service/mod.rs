@@ -6,6 +6,7 @@
 //! | `agent` | one configuration at work: everything that is started for it and stopped with it |
 //! | `workers` | fetch workers: queue → GET → storekeeper |
 //! | `storekeeper` | the one thread that decodes, selects, spools, commits and reclaims |
+//! | `retry` | tries again what was set aside, when somebody asks for it |
 //! | `books` | the books of invariant 4, as they are printed |
 //! | `log`, `notify` | journald and systemd |
 //!
@@ -16,6 +17,7 @@ pub mod agent;
 pub mod books;
 pub mod log;
 pub mod notify;
+pub mod retry;
 pub mod run;
 pub mod storekeeper;
 pub mod workers;

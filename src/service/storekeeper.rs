@@ -255,6 +255,11 @@ impl<D: Disk> Storekeeper<D> {
         // Its buffers are free for the worker's next fetch before the worker hears that it may begin one.
         drop(body);
         let answer = match stored {
+            Ok((ObjectFate::Quarantined, _)) if wanted.ticket.is_again() => {
+                // Its entry is newer now; the books hold it already.
+                wanted.ticket.settle(Outcome::Quarantined);
+                Read::Taken
+            }
             Ok((fate, counts)) => {
                 self.ended.push(Ended { wanted, fate, counts });
                 self.first_ended.get_or_insert_with(Instant::now);
@@ -294,7 +299,11 @@ impl<D: Disk> Storekeeper<D> {
                 Err(another_body(wanted, body.bytes_read(), "it is no gzip"))
             }
             Ok((counts, summary)) => {
-                self.end(id, ObjectFate::Collected, counts)?;
+                let fate = match wanted.ticket.is_again() {
+                    true => ObjectFate::Recollected,
+                    false => ObjectFate::Collected,
+                };
+                self.end(id, fate, counts)?;
                 if summary.trailing > 0 {
                     warn!(
                         "{}: {} bytes after the last gzip member are not covered by its checksum and were not read",
@@ -302,7 +311,7 @@ impl<D: Disk> Storekeeper<D> {
                         summary.trailing
                     );
                 }
-                Ok((ObjectFate::Collected, counts))
+                Ok((fate, counts))
             }
             Err(missed @ (Missed::Disk(_) | Missed::RolledBack)) => Err(missed),
             Err(missed) => {
@@ -351,8 +360,10 @@ impl<D: Disk> Storekeeper<D> {
             return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
         raw.finish().map_err(no_quarantine)?;
-        self.with_room(|writer| writer.begin(id))?;
-        self.end(id, ObjectFate::Quarantined, Counts::default())?;
+        if !wanted.ticket.is_again() {
+            self.with_room(|writer| writer.begin(id))?;
+            self.end(id, ObjectFate::Quarantined, Counts::default())?;
+        }
         warn!("{}: set aside whole: {}", name(id), unfit.why);
         Ok((ObjectFate::Quarantined, Counts::default()))
     }
@@ -424,7 +435,7 @@ impl<D: Disk> Storekeeper<D> {
         self.enter(&committed);
         for ended in self.ended.drain(..) {
             ended.wanted.ticket.settle(match ended.fate {
-                ObjectFate::Collected => Outcome::Done,
+                ObjectFate::Collected | ObjectFate::Recollected => Outcome::Done,
                 ObjectFate::Quarantined => Outcome::Quarantined,
             });
         }

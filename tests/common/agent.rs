@@ -142,13 +142,23 @@ path_style = {path_style}
         self.start_command("check", arguments).wait(Duration::from_secs(60))
     }
 
+    /// Runs a command of the given words to its end.
+    pub fn command(&self, words: &[&str]) -> Finished {
+        self.start_words(words, &[]).wait(Duration::from_secs(60))
+    }
+
     fn start_command(&self, command: &str, arguments: &[&str]) -> Run {
+        self.start_words(&[command], arguments)
+    }
+
+    fn start_words(&self, words: &[&str], arguments: &[&str]) -> Run {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let (out, err) = (self.path(&format!("{number}.out")), self.path(&format!("{number}.err")));
         let program = program();
         let child = Command::new(&program[0])
             .args(&program[1..])
-            .args([command, "--config"])
+            .args(words)
+            .arg("--config")
             .arg(self.path("trailspool.toml"))
             .args(arguments)
             .env_remove("STATE_DIRECTORY")
