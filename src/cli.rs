@@ -20,6 +20,7 @@ use crate::doctor::policy::{self, Kind, KmsKey, Principal};
 use crate::doctor::{self, regions};
 use crate::error::Exit;
 use crate::inspect::{quarantine, spool};
+use crate::select::{baseline, dry_run};
 
 mod args;
 mod completion;
@@ -50,6 +51,8 @@ enum Command {
     Regions { tsv: bool },
     Spool(spool::Asked),
     Quarantine(quarantine::Asked),
+    Filter(dry_run::Request),
+    Baseline,
     Man,
     Completion(Shell),
 }
@@ -85,6 +88,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
         Ok(Command::Spool(asked)) => spool::main(&asked).into(),
         Ok(Command::Quarantine(asked)) => quarantine::main(&asked).into(),
+        Ok(Command::Filter(request)) => dry_run::main(&request),
+        Ok(Command::Baseline) => print(baseline::TEXT),
         Ok(Command::Man) => print(&man::page()),
         Ok(Command::Completion(shell)) => print(&completion::script(shell)),
         Err(text) => {
@@ -186,6 +191,13 @@ mod tests {
             asked(quarantine::Does::Retry { id: Some("12ab".into()) })
         );
         assert_eq!(words("completion fish"), Ok(Command::Completion(Shell::Fish)));
+        let filter = |source: Option<&str>, json| {
+            let (config, paths) = ("a.toml".into(), vec!["b.json".into(), "c".into()]);
+            Ok(Command::Filter(dry_run::Request { config, source: source.map(Into::into), json, paths }))
+        };
+        assert_eq!(words("filter b.json --config a.toml c"), filter(None, false));
+        assert_eq!(words("filter --json --source prod --config=a.toml b.json c"), filter(Some("prod"), true));
+        assert_eq!(words("filter --baseline"), Ok(Command::Baseline));
         assert_eq!(words("regions"), Ok(Command::Regions { tsv: false }));
         assert_eq!(words("regions --tsv"), Ok(Command::Regions { tsv: true }));
         let user = "arn:aws:iam::111122223333:user/x";
@@ -216,6 +228,8 @@ mod tests {
             ("quarantine retry 12ab --all", "an ID, or --all"),
             ("completion", "completion needs SHELL: bash, zsh or fish"),
             ("completion bash zsh", "zsh"),
+            ("filter", "filter needs PATH"),
+            ("filter --baseline x", "--baseline prints the list alone"),
             ("completion csh", "completion takes one of bash, zsh, fish, not 'csh'"),
             (
                 "policy --only x",

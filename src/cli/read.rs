@@ -7,6 +7,7 @@ use super::args::Args;
 use super::{Command, PolicyOptions, Shell};
 use crate::doctor::policy::{Kind, KmsKey, Principal};
 use crate::inspect::{quarantine, spool};
+use crate::select::dry_run;
 use crate::spool::Position;
 
 pub(super) fn run(args: &Args) -> Result<Command, String> {
@@ -87,6 +88,21 @@ pub(super) fn quarantine_retry(args: &Args) -> Result<Command, String> {
 
 fn id(args: &Args) -> Option<String> {
     args.operands().first().map(|id| id.to_string_lossy().into_owned())
+}
+
+pub(super) fn filter(args: &Args) -> Result<Command, String> {
+    let paths: Vec<_> = args.operands().iter().map(Into::into).collect();
+    match (args.has("baseline"), paths.is_empty()) {
+        (true, true) => Ok(Command::Baseline),
+        (true, false) => Err("--baseline prints the list alone: it takes no PATH".to_owned()),
+        (false, true) => Err("filter needs PATH: files or folders with objects".to_owned()),
+        (false, false) => Ok(Command::Filter(dry_run::Request {
+            config: args.config(),
+            source: args.text("source")?.map(Into::into),
+            json: args.has("json"),
+            paths,
+        })),
+    }
 }
 
 pub(super) fn man(_: &Args) -> Result<Command, String> {
