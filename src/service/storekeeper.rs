@@ -16,7 +16,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,6 +95,8 @@ pub enum Read {
 pub struct StoreStatus {
     /// The spool is full and the storekeeper waits for the outputs.
     pub full: AtomicBool,
+    /// Objects whose books did not balance: always none, unless trailspool has a defect. The spool refuses their end.
+    pub unbalanced: AtomicU64,
     fault: Mutex<Option<String>>,
 }
 
@@ -396,6 +398,7 @@ impl<D: Disk> Storekeeper<D> {
 
     fn end(&mut self, id: &ObjectId, fate: ObjectFate, counts: Counts) -> Result<(), Missed> {
         if !counts.balance() {
+            self.status.unbalanced.fetch_add(1, Ordering::Relaxed);
             error!("{}: the books do not balance, this is a defect of trailspool: {counts:?}", name(id));
         }
         self.with_room(|writer| writer.end(fate, &counts))
