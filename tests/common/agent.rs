@@ -349,6 +349,7 @@ impl Finished {
 
     /// The books; panics, with the log, when a run that ended well printed none.
     pub fn books(&self) -> Books {
+        assert!(!self.stderr.contains("the books do not balance"), "the log:\n{}", self.stderr);
         Books::parse(&self.stderr).unwrap_or_else(|why| panic!("{why}; the log:\n{}", self.stderr))
     }
 
