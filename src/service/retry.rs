@@ -162,7 +162,7 @@ impl Retries {
             };
             let ticket = if again { ticket.again() } else { ticket };
             let name = format!("s3://{}/{}", object.bucket, object.key.escape_debug());
-            self.queue.push(lane, Wanted { object, size, day: key.day(), ticket }).await;
+            self.queue.push(lane, Wanted { object, size: Some(size), day: key.day(), ticket }).await;
             passes.push((id, name, pass));
         }
         for (id, name, pass) in passes {
