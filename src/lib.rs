@@ -84,6 +84,7 @@ pub mod aws;
 pub mod net;
 
 pub mod doctor;
+pub mod inspect;
 
 pub mod cli;
 pub mod config;
