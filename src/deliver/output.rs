@@ -202,6 +202,9 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         if self.is_asked_to_skip()? {
             self.give_up_old().await?;
         }
+        if self.deliver_again().await? {
+            return Ok(());
+        }
         let work = self.work()?;
         if matches!(work.next, Next::Unsettled) {
             work.settled = None;
@@ -805,5 +808,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+mod again;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use super::books::{OutputBooks, SourceBooks};
 use super::minder::Stages;
+use super::retry::Retries;
 use super::storekeeper::{Job, StoreStatus, Storekeeper};
 use super::{wedge, workers};
 use crate::aws::credentials::Provider;
@@ -136,6 +137,7 @@ impl Agent {
         agent.start_workers(&buckets, jobs, stages);
         agent.start_polls(&buckets, &disk, once, stages);
         agent.start_receivers(queues, (&disk, &quarantine), once, stages);
+        agent.start_retries(disk, quarantine, once);
         Ok(agent)
     }
 
@@ -200,6 +202,27 @@ impl Agent {
                 }
             });
         }
+    }
+
+    /// It ends as a poll does.
+    fn start_retries(&mut self, disk: StdDisk, quarantine: Quarantine<StdDisk>, once: bool) {
+        let retries = Retries {
+            disk,
+            ledger: self.ledger.clone(),
+            quarantine,
+            spool: self.spool.clone(),
+            queue: self.queue.clone(),
+            sources: self.sources.clone(),
+            outputs: self.config.outputs.iter().map(|output| output.name.clone()).collect(),
+        };
+        let stop = self.stop_of_polls();
+        self.polls.spawn_local(async move {
+            tokio::select! {
+                () = retries.run(once) => {}
+                () = stop => {}
+            }
+            None
+        });
     }
 
     fn start_receivers(
