@@ -42,7 +42,6 @@ pub trait Backlog: Send + 'static {
     /// Gives up the oldest records if the spool has asked for it, which makes room there. Returns how many; durable on
     /// return. The next read begins behind them.
     fn skip(&mut self) -> Result<u64, Self::Error>;
-
     /// The name of a refused record that somebody wants sent once more. Does not block.
     fn wanted_again(&mut self) -> Option<String> {
         None
@@ -151,6 +150,39 @@ impl<D: Disk> Backlog for Spooled<D> {
         self.quarantine.put(&entry, bytes)
     }
 
+    fn wanted_again(&mut self) -> Option<String> {
+        self.quarantine.offered(&self.output)
+    }
+
+    fn refused(&mut self, id: &str) -> io::Result<Wanted> {
+        let mut bytes = Vec::new();
+        let stored = self.quarantine.read(id, &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        match (stored.index, stored.output) {
+            (Some(index), Some(output)) if output == self.output && stored.kept == stored.given => {
+                Ok(Wanted { object: stored.object, index, bytes })
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no whole record of this output's")),
+        }
+    }
+
+    fn accepted_again(&mut self, id: &str) -> io::Result<()> {
+        self.quarantine.remove(id)?;
+        self.quarantine.settle(id)?;
+        self.delivered += 1;
+        self.rejected = self.rejected.saturating_sub(1);
+        if let Ok(cursor) = self.spool.cursor(&self.output) {
+            self.stand(cursor);
+        }
+        self.spool.save(&self.output)
+    }
+
+    fn left_again(&mut self, id: &str) -> io::Result<()> {
+        self.quarantine.settle(id)
+    }
+
     fn place(cursor: Cursor) -> Place {
         (cursor.frame.segment, cursor.frame.offset, cursor.record)
     }
@@ -185,40 +217,6 @@ impl<D: Disk> Backlog for Spooled<D> {
         self.save().map_err(|error| SpoolError::Disk { what: "save", path: "the cursor".into(), error })?;
         self.rewind()?;
         Ok(count)
-    }
-
-    fn wanted_again(&mut self) -> Option<String> {
-        self.quarantine.offered(&self.output)
-    }
-
-    fn refused(&mut self, id: &str) -> io::Result<Wanted> {
-        let mut bytes = Vec::new();
-        let stored = self.quarantine.read(id, &mut |part| {
-            bytes.extend_from_slice(part);
-            Ok(())
-        })?;
-        match (stored.index, stored.output) {
-            (Some(index), Some(output)) if output == self.output && stored.kept == stored.given => {
-                Ok(Wanted { object: stored.object, index, bytes })
-            }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no whole record of this output's")),
-        }
-    }
-
-    fn accepted_again(&mut self, id: &str) -> io::Result<()> {
-        self.quarantine.remove(id)?;
-        self.quarantine.settle(id)?;
-        self.delivered += 1;
-        self.rejected = self.rejected.saturating_sub(1);
-        if let Ok(cursor) = self.spool.cursor(&self.output) {
-            let counted = Cursor { delivered: self.delivered, rejected: self.rejected, ..cursor };
-            self.spool.advance(&self.output, counted);
-        }
-        self.spool.save(&self.output)
-    }
-
-    fn left_again(&mut self, id: &str) -> io::Result<()> {
-        self.quarantine.settle(id)
     }
 }
 
