@@ -19,6 +19,8 @@ use crate::config::{self, Config};
 use crate::doctor::policy::{self, Kind, KmsKey, Principal};
 use crate::doctor::{self, regions};
 use crate::error::Exit;
+use crate::inspect::{quarantine, spool};
+use crate::select::{baseline, dry_run};
 
 mod args;
 mod completion;
@@ -47,6 +49,10 @@ enum Command {
     Check { config: PathBuf, json: bool },
     Policy(PolicyOptions),
     Regions { tsv: bool },
+    Spool(spool::Asked),
+    Quarantine(quarantine::Asked),
+    Filter(dry_run::Request),
+    Baseline,
     Man,
     Completion(Shell),
 }
@@ -80,6 +86,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
         Ok(Command::Policy(options)) => policies(&options).into(),
         Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
+        Ok(Command::Spool(asked)) => spool::main(&asked).into(),
+        Ok(Command::Quarantine(asked)) => quarantine::main(&asked).into(),
+        Ok(Command::Filter(request)) => dry_run::main(&request),
+        Ok(Command::Baseline) => print(baseline::TEXT),
         Ok(Command::Man) => print(&man::page()),
         Ok(Command::Completion(shell)) => print(&completion::script(shell)),
         Err(text) => {
@@ -141,6 +151,7 @@ fn complain(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spool::Position;
 
     fn words(line: &str) -> Result<Command, String> {
         match args::read(line.split_whitespace().map(OsString::from))? {
@@ -166,7 +177,27 @@ mod tests {
         assert!(matches!(asked("run --once -h"), Ok(Asked::Help(path)) if path[0].name == "run"));
         assert!(matches!(asked("-V"), Ok(Asked::Version)));
         assert_eq!(words("man"), Ok(Command::Man));
+        let asked = |does| Ok(Command::Spool(spool::Asked { config: "a.toml".into(), does }));
+        assert_eq!(words("spool ls --json --config a.toml"), asked(spool::Does::Ls { json: true }));
+        let from = Position { segment: 0x1f, offset: 40 };
+        let cat =
+            spool::Cat { output: Some("siem".into()), from: Some(from), limit: Some(3), envelope: true };
+        let line = "spool cat --config a.toml --output siem --from 1f:40 --limit 3 --format envelope";
+        assert_eq!(words(line), asked(spool::Does::Cat(cat)));
+        let asked = |does| Ok(Command::Quarantine(quarantine::Asked { config: CONFIG_PATH.into(), does }));
+        assert_eq!(words("quarantine retry --all"), asked(quarantine::Does::Retry { id: None }));
+        assert_eq!(
+            words("quarantine retry 12ab"),
+            asked(quarantine::Does::Retry { id: Some("12ab".into()) })
+        );
         assert_eq!(words("completion fish"), Ok(Command::Completion(Shell::Fish)));
+        let filter = |source: Option<&str>, json| {
+            let (config, paths) = ("a.toml".into(), vec!["b.json".into(), "c".into()]);
+            Ok(Command::Filter(dry_run::Request { config, source: source.map(Into::into), json, paths }))
+        };
+        assert_eq!(words("filter b.json --config a.toml c"), filter(None, false));
+        assert_eq!(words("filter --json --source prod --config=a.toml b.json c"), filter(Some("prod"), true));
+        assert_eq!(words("filter --baseline"), Ok(Command::Baseline));
         assert_eq!(words("regions"), Ok(Command::Regions { tsv: false }));
         assert_eq!(words("regions --tsv"), Ok(Command::Regions { tsv: true }));
         let user = "arn:aws:iam::111122223333:user/x";
@@ -188,8 +219,17 @@ mod tests {
             ("check extra", "extra"),
             ("chekc", "unknown command 'chekc'; commands: run, check, policy, regions, "),
             ("regions x", "unexpected argument"),
+            ("spool", "spool needs one of its commands: ls, cat, verify"),
+            ("spool cat --from here", "--from takes SEGMENT[:OFFSET]"),
+            ("spool cat --limit x", "--limit needs a whole number"),
+            ("quarantine show", "quarantine show needs ID"),
+            ("quarantine show 1 --raw --json", "--raw does not go with --json"),
+            ("quarantine retry", "an ID, or --all"),
+            ("quarantine retry 12ab --all", "an ID, or --all"),
             ("completion", "completion needs SHELL: bash, zsh or fish"),
             ("completion bash zsh", "zsh"),
+            ("filter", "filter needs PATH"),
+            ("filter --baseline x", "--baseline prints the list alone"),
             ("completion csh", "completion takes one of bash, zsh, fish, not 'csh'"),
             (
                 "policy --only x",

@@ -11,8 +11,8 @@
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
-//! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
-//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
+//! The modules below stand in that order. *Cores* (`discover::{cost, key, message, slice, window}`, `decode`,
+//! `select` without `dry_run` and `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
 //! syslog, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
@@ -32,10 +32,13 @@
 //! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
 //!    `test:a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave`,
 //!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,
-//!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger)
-//! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry before the fsync that covers
-//!    the object's `end` frame (only [`spool::Committed`] makes one); no segment deleted before every output
-//!    acknowledged it. `test:an_ordinary_history_survives_a_cut_at_every_step`,
+//!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger),
+//!    `test:wazuh_33108_whatever_arrives_however_late_is_in_the_spool_exactly_once` (what is collected, and when)
+//! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry, and no message of a queue deleted,
+//!    before the fsync that covers the object's `end` frame (only [`spool::Committed`] makes one); no segment deleted
+//!    before every output acknowledged it. `test:an_ordinary_history_survives_a_cut_at_every_step`,
+//!    `test:a_message_is_deleted_when_its_last_object_is_done_and_not_before`,
+//!    `test:a_message_stays_as_long_as_one_of_its_objects_cannot_be_read`,
 //!    `test:a_failing_server_and_a_failing_receiver_delay_but_lose_nothing`
 //! 4. **The books balance**: for each object `records = kept + dropped + duplicate + quarantined`, checked as it
 //!    ends. `test:the_books_are_checked_as_an_object_ends`, `test:a_hundred_kills_lose_nothing_and_invent_nothing`
@@ -81,6 +84,7 @@ pub mod aws;
 pub mod net;
 
 pub mod doctor;
+pub mod inspect;
 
 pub mod cli;
 pub mod config;

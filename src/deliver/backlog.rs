@@ -34,6 +34,35 @@ pub trait Backlog: Send + 'static {
     fn save(&mut self) -> io::Result<()>;
     /// Puts a record that the receiver refused into the quarantine. Durable on return.
     fn set_aside(&mut self, record: &Refused<'_>) -> io::Result<()>;
+
+    /// The name of a refused record that somebody wants sent once more. Does not block.
+    fn wanted_again(&mut self) -> Option<String> {
+        None
+    }
+    /// Such a record.
+    fn refused(&mut self, _id: &str) -> io::Result<Wanted> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    /// The receiver has it now: it leaves the quarantine and is counted as delivered. Durable on return but for the
+    /// count, which is with the next save.
+    fn accepted_again(&mut self, _id: &str) -> io::Result<()> {
+        Ok(())
+    }
+    /// It stays where it is. Durable on return.
+    fn left_again(&mut self, _id: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A refused record, to be sent once more.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Where it comes from.
+    pub object: ObjectId,
+    /// Its place there.
+    pub index: u32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// A record that a receiver refused.
@@ -112,5 +141,39 @@ impl<D: Disk> Backlog for Spooled<D> {
         let &Refused { object, index, reason, detail, bytes } = record;
         let entry = Entry { object, index: Some(index), output: Some(&self.output), reason, detail };
         self.quarantine.put(&entry, bytes)
+    }
+
+    fn wanted_again(&mut self) -> Option<String> {
+        self.quarantine.offered(&self.output)
+    }
+
+    fn refused(&mut self, id: &str) -> io::Result<Wanted> {
+        let mut bytes = Vec::new();
+        let stored = self.quarantine.read(id, &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        match (stored.index, stored.output) {
+            (Some(index), Some(output)) if output == self.output && stored.kept == stored.given => {
+                Ok(Wanted { object: stored.object, index, bytes })
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no whole record of this output's")),
+        }
+    }
+
+    fn accepted_again(&mut self, id: &str) -> io::Result<()> {
+        self.quarantine.remove(id)?;
+        self.quarantine.settle(id)?;
+        self.delivered += 1;
+        self.rejected = self.rejected.saturating_sub(1);
+        if let Ok(cursor) = self.spool.cursor(&self.output) {
+            let counted = Cursor { delivered: self.delivered, rejected: self.rejected, ..cursor };
+            self.spool.advance(&self.output, counted);
+        }
+        self.spool.save(&self.output)
+    }
+
+    fn left_again(&mut self, id: &str) -> io::Result<()> {
+        self.quarantine.settle(id)
     }
 }

@@ -157,6 +157,9 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         if let Some(again) = self.confirm()? {
             return self.send_again(again).await;
         }
+        if self.deliver_again().await? {
+            return Ok(());
+        }
         let work = self.work()?;
         if matches!(work.next, Next::Unsettled) {
             work.settled = None;
@@ -569,5 +572,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+mod again;
 #[cfg(test)]
 mod tests;

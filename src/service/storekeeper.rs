@@ -16,7 +16,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,6 +95,8 @@ pub enum Read {
 pub struct StoreStatus {
     /// The spool is full and the storekeeper waits for the outputs.
     pub full: AtomicBool,
+    /// Objects whose books did not balance: always none, unless trailspool has a defect. The spool refuses their end.
+    pub unbalanced: AtomicU64,
     fault: Mutex<Option<String>>,
 }
 
@@ -275,6 +277,11 @@ impl<D: Disk> Storekeeper<D> {
         // Its buffers are free for the worker's next fetch before the worker hears that it may begin one.
         drop(body);
         let answer = match stored {
+            Ok((ObjectFate::Quarantined, _)) if wanted.ticket.is_again() => {
+                // Its entry is newer now; the books hold it already.
+                wanted.ticket.settle(Outcome::Quarantined);
+                Read::Taken
+            }
             Ok((fate, counts)) => {
                 self.ended.push(Ended { wanted, fate, counts });
                 self.first_ended.get_or_insert_with(Instant::now);
@@ -325,12 +332,16 @@ impl<D: Disk> Storekeeper<D> {
     ) -> Result<(ObjectFate, Counts), Missed> {
         let id = &wanted.object;
         match self.pour(id, body, selector) {
-            Ok((_, summary)) if !summary.gzip && body.bytes_read() != wanted.size => {
+            Ok((_, summary)) if !summary.gzip && is_another(wanted, body) => {
                 self.writer.abort().map_err(Missed::Disk)?;
                 Err(another_body(wanted, body.bytes_read(), "it is no gzip"))
             }
             Ok((counts, summary)) => {
-                self.end(id, ObjectFate::Collected, counts)?;
+                let fate = match wanted.ticket.is_again() {
+                    true => ObjectFate::Recollected,
+                    false => ObjectFate::Collected,
+                };
+                self.end(id, fate, counts)?;
                 if summary.trailing > 0 {
                     warn!(
                         "{}: {} bytes after the last gzip member are not covered by its checksum and were not read",
@@ -338,7 +349,7 @@ impl<D: Disk> Storekeeper<D> {
                         summary.trailing
                     );
                 }
-                Ok((ObjectFate::Collected, counts))
+                Ok((fate, counts))
             }
             Err(missed @ (Missed::Disk(_) | Missed::RolledBack)) => Err(missed),
             Err(missed) => {
@@ -384,18 +395,21 @@ impl<D: Disk> Storekeeper<D> {
         while let Some(chunk) = next_chunk(&self.pulse, body)? {
             raw.append(chunk).map_err(no_quarantine)?;
         }
-        if body.bytes_read() != wanted.size {
+        if is_another(wanted, body) {
             return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
         raw.finish().map_err(no_quarantine)?;
-        self.with_room(|writer| writer.begin(id))?;
-        self.end(id, ObjectFate::Quarantined, Counts::default())?;
+        if !wanted.ticket.is_again() {
+            self.with_room(|writer| writer.begin(id))?;
+            self.end(id, ObjectFate::Quarantined, Counts::default())?;
+        }
         warn!("{}: set aside whole: {}", name(id), unfit.why);
         Ok((ObjectFate::Quarantined, Counts::default()))
     }
 
     fn end(&mut self, id: &ObjectId, fate: ObjectFate, counts: Counts) -> Result<(), Missed> {
         if !counts.balance() {
+            self.status.unbalanced.fetch_add(1, Ordering::Relaxed);
             error!("{}: the books do not balance, this is a defect of trailspool: {counts:?}", name(id));
         }
         self.with_room(|writer| writer.end(fate, &counts))
@@ -463,7 +477,7 @@ impl<D: Disk> Storekeeper<D> {
         self.selectors.iter_mut().for_each(|(_, selector)| selector.commit());
         for ended in self.ended.drain(..) {
             ended.wanted.ticket.settle(match ended.fate {
-                ObjectFate::Collected => Outcome::Done,
+                ObjectFate::Collected | ObjectFate::Recollected => Outcome::Done,
                 ObjectFate::Quarantined => Outcome::Quarantined,
             });
         }
@@ -672,13 +686,20 @@ fn missed(failure: Failure<Missed>) -> Missed {
     }
 }
 
+/// Where it is not known how many bytes there must be, what came is taken for the object.
+fn is_another(wanted: &Wanted, body: &BodyReader) -> bool {
+    wanted.size.is_some_and(|size| size != body.bytes_read())
+}
+
 /// What came is not what was listed, nor an object that vouches for itself with a checksum: a gateway's page, or an
 /// object that is being replaced. The object itself may come on a later pass.
 fn another_body(wanted: &Wanted, len: u64, why: &str) -> Missed {
     let text = format!(
         "reading {:?} from bucket {}: {len} bytes came where {} are listed, and {why}: if this lasts, \
          something between here and S3 changes answers",
-        wanted.object.key, wanted.object.bucket, wanted.size
+        wanted.object.key,
+        wanted.object.bucket,
+        wanted.size.unwrap_or_default()
     );
     Missed::Fetch(FetchFailed(Fault::new(Class::Retry, "bad-answer", text)))
 }

@@ -33,12 +33,14 @@ pub mod frame;
 pub mod pack;
 pub mod position;
 pub mod quarantine;
+pub mod retry;
 pub mod std_disk;
 
 mod cursor;
 mod reader;
 mod recovery;
 mod segment;
+mod view;
 mod writer;
 
 pub use cursor::Cursor;
@@ -46,6 +48,7 @@ pub use position::{Committed, Position};
 pub use quarantine::Quarantine;
 pub use reader::{Reader, Visit};
 pub use recovery::{Opened, Recovery, open};
+pub use view::{Sight, View};
 pub use writer::{Uncommitted, Writer};
 
 use crate::limits;
@@ -256,6 +259,11 @@ impl<D: Disk> Spool<D> {
     /// Wakes with every commit that ended an object.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.committed.subscribe()
+    }
+
+    /// Wakes whoever waits for commits, without one: there is something else to do.
+    pub fn wake(&self) {
+        self.committed.send_modify(|_| {});
     }
 
     /// Bytes of the segment files.
