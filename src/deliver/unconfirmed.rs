@@ -5,11 +5,11 @@
 //!
 //! * [`WINDOW`] has passed since they were written, *and*
 //! * [`WINDOW_BYTES`] were written after them (more than the buffers in between hold, so the receiver has read them),
-//!   or nothing was written for a [`WINDOW`];
+//!   or nothing was written for a [`WINDOW`], or [`LONGEST`] has passed;
 //! * and the connection still stands.
 //!
 //! When it breaks before, the cursor has not moved: the spool is read again from there. So nothing is kept in memory
-//! but the places of the cursor, a few dozen at most.
+//! but the places of the cursor, a few hundred at most.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use super::batch::Settled;
 pub const WINDOW: Duration = Duration::from_secs(10);
 /// Bytes that have to follow them, unless there are none to follow.
 pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// How long records wait at most, where they trickle in and too few bytes follow.
+pub const LONGEST: Duration = Duration::from_secs(60);
 /// What is written within this time is one entry.
 const GRAIN: Duration = Duration::from_millis(250);
 
@@ -76,7 +78,8 @@ impl<C: Copy> Unconfirmed<C> {
     pub fn due(&self) -> Option<Instant> {
         let (first, last) = (self.marks.front()?, self.marks.back()?);
         let followed = self.written - first.through >= WINDOW_BYTES;
-        Some(if followed { first.at } else { last.at } + WINDOW)
+        let quiet = if followed { first.at } else { last.at } + WINDOW;
+        Some(quiet.min(first.at + LONGEST))
     }
 
     /// All of them arrived: the receiver read to the end and closed in turn.
@@ -134,6 +137,19 @@ mod tests {
         assert_eq!(all.arrived(start + 30 * second), None);
         assert_eq!(all.lost(), 10);
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn a_trickle_without_end_waits_for_a_minute_and_stays_small() {
+        let (mut all, start) = (Unconfirmed::default(), start());
+        let mut most = 0;
+        for n in 0..10_000 {
+            let now = start + n * GRAIN;
+            all.push(settled(n, 1), 100, now);
+            while all.arrived(now).is_some() {}
+            most = most.max(all.marks.len());
+        }
+        assert_eq!(most, (LONGEST.as_millis() / GRAIN.as_millis()) as usize);
     }
 
     #[test]

@@ -226,3 +226,40 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_connected_to_and_shown_in_brackets() {
+        // a machine without IPv6 has nothing to show
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else { return };
+        let port = listener.local_addr().unwrap().port();
+        let dialer = Dialer::new("::1", port, None, Duration::from_secs(5)).unwrap();
+        assert_eq!(dialer.shown(), format!("[::1]:{port}"));
+        assert!(matches!(dialer.connect().await, Ok(Stream::Tcp(_))));
+    }
+
+    #[tokio::test]
+    async fn a_look_tells_an_end_and_a_word_from_silence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dialer = Dialer::new("127.0.0.1", port, None, Duration::from_secs(5)).unwrap();
+        let mut stream = dialer.connect().await.unwrap();
+        let (mut other, _) = listener.accept().await.unwrap();
+        assert!(stream.look().is_ok());
+        tokio::io::AsyncWriteExt::write_all(&mut other, b"hello").await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(stream.look().is_ok());
+        drop(other);
+        let error = loop {
+            tokio::task::yield_now().await;
+            if let Err(error) = stream.look() {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -15,6 +15,8 @@ struct Receiver {
     /// The same, by record.
     arrived: Vec<bool>,
     requests: usize,
+    /// Answers record by record, and wants some of them again.
+    each: Option<fastrand::Rng>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +31,28 @@ enum Fault {
 impl Receiver {
     fn bad(&self, record: usize) -> bool {
         self.poison[record] || self.sizes[record] > self.max_bytes
+    }
+
+    /// An answer record by record.
+    fn sort(&mut self, records: Range<usize>) -> Vec<Fate> {
+        self.requests += 1;
+        let mut random = self.each.take().expect("a receiver of this kind");
+        let fates = records
+            .map(|record| {
+                if random.u8(..) < 50 {
+                    return Fate::Again;
+                }
+                if self.bad(record) {
+                    return Fate::Refused;
+                }
+                self.arrived.resize(self.sizes.len(), false);
+                self.arrived[record] = true;
+                self.accepted.push(record);
+                Fate::Accepted
+            })
+            .collect();
+        self.each = Some(random);
+        fates
     }
 
     fn post(&mut self, records: Range<usize>) -> Answer {
@@ -82,6 +106,17 @@ fn deliver(receiver: &mut Receiver, batch: &mut Batch<usize>) -> Delivery {
             match batch.step(control.is_some()) {
                 Step::Send(range) => {
                     let sent = first + range.start..first + range.end;
+                    if receiver.each.is_some() {
+                        let fates = receiver.sort(sent.clone());
+                        if let Some(at) = fates.iter().position(|&fate| fate == Fate::Accepted) {
+                            control = Some(sent.start + at);
+                        }
+                        batch.answered_each(&fates);
+                        if let Some(settled) = batch.settle() {
+                            done.cursor = settled.cursor;
+                        }
+                        continue;
+                    }
                     let answer = receiver.post(sent.clone());
                     if answer == Answer::Accepted {
                         control = Some(sent.start);
@@ -311,5 +346,22 @@ proptest! {
             // a request that broke twice is halved: at most one request more for each fault
             prop_assert!(receiver.requests <= done.batches + bad.len() * a_bad_record + 2 * faults);
         }
+    }
+
+    #[test]
+    fn an_answer_record_by_record_settles_the_same_records(
+        poison in proptest::collection::vec(proptest::bool::weighted(0.1), 1..400),
+        (batch_bytes, batch_records) in (100usize..5000, 2usize..300), seed in any::<u64>(),
+    ) {
+        let total = poison.len();
+        let each = Some(fastrand::Rng::with_seed(seed));
+        let mut receiver =
+            Receiver { poison, sizes: vec![10; total], max_bytes: usize::MAX, each, ..Receiver::default() };
+        let done = deliver(&mut receiver, &mut Batch::new(batch_bytes, batch_records));
+        let bad: Vec<usize> = (0..total).filter(|&record| receiver.poison[record]).collect();
+        let stuck = done.cursor < total;
+        prop_assert!(!stuck || receiver.accepted.is_empty());
+        prop_assert_eq!(&done.aside, if stuck { &[][..] } else { &bad[..] });
+        prop_assert!(stuck || (0..total).all(|record| receiver.poison[record] || receiver.arrived[record]));
     }
 }
