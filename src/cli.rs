@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::doctor::policy::{self, Kind, KmsKey, Principal};
 use crate::doctor::{self, regions};
 use crate::error::Exit;
+use crate::status;
 
 mod args;
 mod completion;
@@ -47,6 +48,7 @@ enum Command {
     Check { config: PathBuf, json: bool },
     Policy(PolicyOptions),
     Regions { tsv: bool },
+    Status { config: PathBuf, json: bool },
     Man,
     Completion(Shell),
 }
@@ -80,6 +82,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
         Ok(Command::Policy(options)) => policies(&options).into(),
         Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
+        Ok(Command::Status { config, json }) => status::client::main(&config, json),
         Ok(Command::Man) => print(&man::page()),
         Ok(Command::Completion(shell)) => print(&completion::script(shell)),
         Err(text) => {

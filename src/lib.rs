@@ -14,7 +14,7 @@
 //! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
 //! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
-//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
+//! `status::{html, json, metrics, request, snapshot, text}`, `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
 //! `tests/boundary.rs` holds that line.
 //!
@@ -68,6 +68,7 @@ pub mod spool;
 pub mod deliver;
 
 pub mod service;
+pub mod status;
 
 pub mod aws;
 pub mod net;

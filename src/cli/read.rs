@@ -33,6 +33,10 @@ pub(super) fn regions(args: &Args) -> Result<Command, String> {
     Ok(Command::Regions { tsv: args.has("tsv") })
 }
 
+pub(super) fn status(args: &Args) -> Result<Command, String> {
+    Ok(Command::Status { config: args.config(), json: args.has("json") })
+}
+
 pub(super) fn man(_: &Args) -> Result<Command, String> {
     Ok(Command::Man)
 }

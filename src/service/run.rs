@@ -5,6 +5,7 @@ use std::future::pending;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::cli::RunOptions;
 use crate::config::{self, Config};
 use crate::discover::status::Trouble;
 use crate::error::Exit;
+use crate::status::{self, Board};
 
 /// How often the progress line of `--once` is drawn on a terminal.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -73,6 +75,10 @@ pub fn main(options: RunOptions) -> ExitCode {
 async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
     let mut signals = Signals::new()
         .map_err(|fault| (Exit::Unavailable, format!("signal handlers could not be installed: {fault}")))?;
+    let board = Rc::new(Board::new(|| None));
+    if !options.once {
+        tokio::task::spawn_local(status::serve(board.clone()));
+    }
     let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let mut config = Arc::new(options.config.clone());
     // What was at work before the last reload.
@@ -90,6 +96,7 @@ async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
             (Err(StartError::Config(text)), None) => return Err((Exit::Config, text)),
         };
         notify::ready();
+        board.show(Some(agent.view()));
         let end = mind(&mut agent, &mut signals, options, deadline).await;
         if !matches!(end, End::Reload(_)) {
             notify::stopping();
@@ -98,6 +105,7 @@ async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
             () = agent.stop() => {}
             () = signals.stop() => warn!("told twice: stopping at once; the next start goes on from the last commit"),
         }
+        board.show(None);
         match end {
             End::Reload(new) => before = Some(std::mem::replace(&mut config, new)),
             End::Stopped => return Ok(Exit::Done),

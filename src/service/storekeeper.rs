@@ -11,9 +11,9 @@
 //! with the object still open. Its fetch stalls behind it, and so does everything before (invariant 8).
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -29,7 +29,7 @@ use crate::fetch::body::{BodyReader, FetchFailed};
 use crate::limits;
 use crate::net::Backoff;
 use crate::record::{Counts, ObjectFate, ObjectId};
-use crate::select::{Selector, Verdict};
+use crate::select::{Dropped, Selector, Verdict};
 use crate::spool::disk::Disk;
 use crate::spool::quarantine::{self, Quarantine, QuarantineWriter};
 use crate::spool::{Committed, Spool, SpoolError, Writer};
@@ -89,6 +89,39 @@ pub struct StoreStatus {
     pub full: AtomicBool,
     /// The disk refuses writes and the storekeeper tries again.
     pub disk_fault: AtomicBool,
+    /// What each rule removed.
+    pub drops: RuleDrops,
+}
+
+/// What each rule of each source removed since the start: told by the storekeeper with every commit. As many counts as
+/// the configuration has rules.
+#[derive(Debug, Default)]
+pub struct RuleDrops(Mutex<Vec<SourceDrops>>);
+
+/// A source's name, and its rules' labels and counts.
+type SourceDrops = (Box<str>, Vec<(Box<str>, u64)>);
+
+impl RuleDrops {
+    /// The labels of a source's rules and their counts.
+    pub fn of(&self, source: &str) -> Vec<(Box<str>, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|(name, _)| **name == *source).map(|(_, drops)| drops.clone()).unwrap_or_default()
+    }
+
+    fn tell<'a>(&self, source: &str, drops: impl Iterator<Item = Dropped<'a>>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = all.iter().position(|(name, _)| **name == *source).unwrap_or_else(|| {
+            all.push((source.into(), Vec::new()));
+            all.len() - 1
+        });
+        let known = &mut all[at].1;
+        for (n, dropped) in drops.enumerate() {
+            match known.get_mut(n) {
+                Some((_, count)) => *count = dropped.count,
+                None => known.push((dropped.label.into(), dropped.count)),
+            }
+        }
+    }
 }
 
 /// An ended object that waits for the commit.
@@ -371,6 +404,9 @@ impl<D: Disk> Storekeeper<D> {
             }
         };
         self.enter(&committed);
+        for (source, selector) in &self.selectors {
+            self.status.drops.tell(source, selector.drops());
+        }
         for ended in self.ended.drain(..) {
             ended.wanted.ticket.settle(match ended.fate {
                 ObjectFate::Collected => Outcome::Done,
