@@ -11,8 +11,8 @@
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
-//! The modules below stand in that order. *Cores* (`discover::key`, `discover::window`, `decode`,
-//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines}`, `aws::fault`, `aws::partition`,
+//! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
+//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
 //! `status::{html, json, metrics, request, snapshot, text}`, `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
@@ -48,7 +48,8 @@
 //!    `test:a_receiver_with_a_size_limit_and_a_dislike_gets_all_but_one_record`
 //! 8. **Full is a state**: a full spool, disk or output pauses fetching and shows; nothing is dropped.
 //!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,
-//!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`
+//!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`,
+//!    `test:a_disk_without_room_pauses_and_loses_nothing`, `test:a_file_system_that_turns_read_only_pauses_and_loses_nothing`
 //! 9. **The watchdog is petted by progress**, not by a timer. There is no watchdog yet; nothing pets one.
 //! 10. **Secrets stay in**: never in logs, errors, status or the spool.
 //!     `test:an_unknown_access_key_ends_with_77_and_the_secret_is_not_shown`,

@@ -23,6 +23,9 @@ pub const OBJECT_BYTES: u64 = 256 * 1024 * 1024;
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// Bytes of one spool segment file before the next one is begun.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes that are written to find out whether a disk that refused something takes it again. Less room than this would
+/// be used up by the next few objects.
+pub const PROBE_BYTES: usize = 1024 * 1024;
 /// Entries of the quarantine. What comes after is counted only; 4,096 heads without raw bytes are below 10 MiB.
 pub const QUARANTINE_ENTRIES: u64 = 4096;
 /// Raw bytes of one entry, at most this fraction of the quarantine: one bad object must not push out all others.
@@ -39,6 +42,9 @@ pub const LISTED_KEYS: usize = 256;
 pub const LIST_PAGE_KEYS: usize = 1000;
 /// Bytes of their names, without what all have in common. Names of log files need 70 each.
 pub const LIST_PAGE_TEXT: usize = 128 * 1024;
+/// Streams that are listed at once, all sources together, though one of each at least; and folders as many. With them
+/// five thousand streams take a minute at 50 ms for each answer; each holds a page: 150 KiB at most, 90 of log files.
+pub const LISTS_IN_FLIGHT: usize = 8;
 /// Objects that wait for a fetch worker, all sources together; about 400 bytes each.
 pub const QUEUED_OBJECTS: usize = 512;
 /// Bytes kept of an error answer's body.

@@ -173,6 +173,7 @@ fn a_sound_set_up_is_well_in_every_point() {
             "region",
             "objects",
             "key-prefix",
+            "polling",
             "newest",
             "get",
             "decode",
@@ -211,7 +212,7 @@ fn a_policy_without_list_is_named_with_the_statement_to_add() {
         r#"{"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::acme-cloudtrail"}"#,
     );
     checked.expect("prod", "credentials", "ok");
-    checked.expect_untested("prod", &["objects", "key-prefix", "newest", "get", "decode"]);
+    checked.expect_untested("prod", &["objects", "key-prefix", "polling", "newest", "get", "decode"]);
     assert_eq!(checked.with_level("fail"), ["list"]);
 }
 
@@ -250,7 +251,10 @@ fn a_place_without_credentials_is_told_before_anything_is_asked_for() {
     let checked = bench.check();
     assert!(matches!(checked.code, 77 | 78), "{}", checked.text);
     says(checked.expect("prod", "credentials", "fail"), "why", "nobody");
-    checked.expect_untested("prod", &["list", "region", "objects", "key-prefix", "newest", "get", "decode"]);
+    checked.expect_untested(
+        "prod",
+        &["list", "region", "objects", "key-prefix", "polling", "newest", "get", "decode"],
+    );
     assert_eq!(bench.server.stats().lists, 0);
 }
 
@@ -260,7 +264,10 @@ fn credentials_that_are_not_known_are_no_matter_of_policies() {
     bench.home.edit_config(ACCESS_KEY, "AKIAI44QH8DHBEXAMPLE");
     let checked = bench.check().expect_code(77);
     says(checked.expect("prod", "credentials", "fail"), "why", "InvalidAccessKeyId");
-    checked.expect_untested("prod", &["list", "region", "objects", "key-prefix", "newest", "get", "decode"]);
+    checked.expect_untested(
+        "prod",
+        &["list", "region", "objects", "key-prefix", "polling", "newest", "get", "decode"],
+    );
 }
 
 /// "Check the region", and "301 Moved Permanently": whoever answers, and whether or not the server tells the region
@@ -296,7 +303,7 @@ fn an_empty_bucket_is_told_from_a_wrong_prefix() {
     says(objects, "what", "bucket acme-cloudtrail is empty");
     says(objects, "fix", "get-trail-status");
     checked.expect("prod", "list", "ok");
-    checked.expect_untested("prod", &["key-prefix", "newest", "get", "decode"]);
+    checked.expect_untested("prod", &["key-prefix", "polling", "newest", "get", "decode"]);
 }
 
 /// "Check the key prefix": the proposed lines are written into the configuration, and all is well.
@@ -322,7 +329,7 @@ fn a_wrong_key_prefix_is_answered_with_the_lines_that_are_right() {
         let finding = checked.expect("prod", "key-prefix", "fail");
         says(finding, "fix", proposed);
         checked.expect("prod", "objects", "ok");
-        checked.expect_untested("prod", &["newest", "get", "decode"]);
+        checked.expect_untested("prod", &["polling", "newest", "get", "decode"]);
 
         for line in proposed.split('`').filter(|line| line.contains(" = ")) {
             let key = line.split(' ').next().expect("a key");
@@ -356,7 +363,7 @@ fn the_level_of_an_organisation_is_understood_and_accounts_that_are_not_there_ar
     bench.home.edit_config("start = ", "accounts = [\"000000000000\"]\nstart = ");
     let checked = bench.check().expect_code(78);
     says(checked.expect("prod", "key-prefix", "fail"), "why", "\"000000000000\"");
-    checked.expect_untested("prod", &["newest", "get", "decode"]);
+    checked.expect_untested("prod", &["polling", "newest", "get", "decode"]);
 }
 
 #[test]

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::Secret;
-use super::table::Read;
+use super::table::{Read, Table, string};
 use super::units::bytes_text;
 use crate::limits;
+use crate::net::{Identity, Trust};
 
 /// Permission bits a secret may not have: anything for group and others. A file in the credentials folder of
 /// the service manager may have group bits, because there they are the mask of an access control list.
@@ -27,8 +28,12 @@ pub(super) fn secret_file(path: &str, credentials_dir: Option<&str>) -> Read<Sec
             "must be the absolute path of a file that holds the secret, not the secret itself".to_owned()
         );
     }
+    secret(path, mask_of(path, credentials_dir))
+}
+
+fn mask_of(path: &Path, credentials_dir: Option<&str>) -> u32 {
     let passed = credentials_dir.filter(|dir| !dir.is_empty()).is_some_and(|dir| path.starts_with(dir));
-    secret(path, if passed { CREDENTIAL_MASK } else { SECRET_MASK })
+    if passed { CREDENTIAL_MASK } else { SECRET_MASK }
 }
 
 /// Reads a secret that the service manager passed (`LoadCredential=NAME:…`). Source: systemd.exec(5), Credentials.
@@ -59,6 +64,57 @@ pub(super) fn ca_file(path: &str) -> Read<PathBuf> {
         Some(_) => Ok(path),
         None => {
             Err("holds no certificate: it must have PEM blocks that begin with -----BEGIN CERTIFICATE-----"
+                .to_owned())
+        }
+    }
+}
+
+/// `ca_file`, `client_cert_file` and `client_key_file` of anything that speaks TLS. `None`: they have faults, and they
+/// are noted.
+#[expect(dead_code, reason = "the outputs over TLS come with the next steps")]
+pub(super) fn trust(table: &mut Table<'_>, credentials_dir: Option<&str>) -> Option<Trust> {
+    let keys = ["ca_file", "client_cert_file", "client_key_file"];
+    let written = keys.map(|key| table.has(key));
+    let read = keys.map(|key| {
+        table.get(key, |value| match (string(value)?, key) {
+            ("", _) => Ok(None),
+            (path, "client_key_file") => key_file(path, credentials_dir).map(Some),
+            (path, _) => ca_file(path).map(Some),
+        })
+    });
+    let sound = written.iter().zip(&read).all(|(written, read)| !written || read.is_some());
+    let [ca_file, cert_file, key_file] = read.map(Option::flatten);
+    let identity = match (cert_file, key_file) {
+        (Some(cert_file), Some(key_file)) => Some(Identity { cert_file, key_file }),
+        (Some(_), None) if sound => {
+            table.missing("client_key_file", "the file with the key of client_cert_file");
+            return None;
+        }
+        (None, Some(_)) if sound => {
+            table.missing("client_cert_file", "the file with the certificate of client_key_file");
+            return None;
+        }
+        _ => None,
+    };
+    sound.then_some(Trust { ca_file, identity })
+}
+
+/// A file with a private key in PEM that nobody else may read.
+fn key_file(path: &str, credentials_dir: Option<&str>) -> Read<PathBuf> {
+    let path = absolute(path)?;
+    let bytes = private(&path, mask_of(&path, credentials_dir))?;
+    let has = |marker: &str| memchr::memmem::find(&bytes, marker.as_bytes()).is_some();
+    if has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
+        return Err(
+            "holds an encrypted key: write it without a passphrase (openssl pkey) into a file that only the \
+                    agent can read"
+                .to_owned(),
+        );
+    }
+    match has("PRIVATE KEY-----") {
+        true => Ok(path),
+        false => {
+            Err("holds no private key: it must have a PEM block such as -----BEGIN PRIVATE KEY-----"
                 .to_owned())
         }
     }
@@ -108,7 +164,8 @@ fn open_to(mode: u32, forbidden: u32, path: &Path) -> Option<String> {
         .then(|| format!("may be read by others (mode {:04o}): chmod 600 '{shown}'", mode & 0o7777))
 }
 
-fn secret(path: &Path, forbidden: u32) -> Read<Secret> {
+/// What is in a file of secrets, unless others may read it.
+fn private(path: &Path, forbidden: u32) -> Read<Zeroizing<Vec<u8>>> {
     let meta = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !meta.is_file() {
         return Err("is not a file".to_owned());
@@ -116,12 +173,16 @@ fn secret(path: &Path, forbidden: u32) -> Read<Secret> {
     if let Some(fault) = open_to(meta.permissions().mode(), forbidden, path) {
         return Err(fault);
     }
-    let bytes = bounded(path, limits::SECRET_BYTES).map_err(|error| match error.kind() {
+    bounded(path, limits::SECRET_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             format!("cannot be read: {error}; chown it to the user the agent runs as")
         }
         _ => format!("cannot be read: {error}"),
-    })?;
+    })
+}
+
+fn secret(path: &Path, forbidden: u32) -> Read<Secret> {
+    let bytes = private(path, forbidden)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| "is not text".to_owned())?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {

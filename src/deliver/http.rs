@@ -60,8 +60,8 @@ impl Http {
     ) -> Result<Http, String> {
         let times = Timeouts { connect: CONNECT.min(timeout), first_byte: timeout, stall: timeout };
         let (ca_file, proxies) = way;
-        let client =
-            Client::new(Options { ca_file, proxies, timeouts: times }).map_err(|error| error.to_string())?;
+        let client = Client::new(Options { ca_file, identity: None, proxies, timeouts: times })
+            .map_err(|error| error.to_string())?;
         let authorization = bearer_token.map(bearer).transpose()?;
         Ok(Http {
             client,

@@ -7,7 +7,7 @@
 //!                                    └ no answer: sent again
 //! ```
 //!
-//! `encoding` (with `format`), `batch` and `lines` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
+//! `encoding` (with `format`), `batch`, `lines` and `unconfirmed` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
 //! `sender` what it asks of a receiver, `status` what it tells the operator.
 
 pub mod backlog;
@@ -21,6 +21,7 @@ mod output;
 pub mod sender;
 pub mod status;
 pub mod stdout;
+pub mod unconfirmed;
 
 use std::sync::Arc;
 

@@ -5,6 +5,8 @@
 //! * the cursor is made durable before the loop waits for anything, at the first acknowledgement after the start, and
 //!   once in [`SAVE_EVERY`] while it moves: that much is sent again after a crash, no more; and a process that dies
 //!   again and again comes on with each life that lasts for one batch;
+//! * where a receiver acknowledges nothing, the cursor stays behind what went into the connection
+//!   ([`super::unconfirmed`]), and a broken connection takes the reader back to it;
 //! * a stop lets the request under way end, but waits no longer than [`STOP_GRACE`]; then the cursor is saved.
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use super::encoding::{Encoding, Record};
 use super::lines::{Buffer, Lines};
 use super::sender::{Again, Fate, Items, Outcome, Reason, Refusal, Sender};
 use super::status::{OutputStatus, Reporter};
+use super::unconfirmed::Unconfirmed;
 use crate::config::Output;
 use crate::limits;
 use crate::net::Backoff;
@@ -53,6 +56,7 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         encoding: Encoding::of(config, attributors),
         batch_bytes: config.batch_bytes,
         next: Next::Here,
+        settled: None,
     };
     let mut output = Loop {
         work: Some(work),
@@ -67,9 +71,11 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         hold: Backoff::new(HOLD.0, HOLD.1),
         saved: None,
         rested: false,
+        unconfirmed: Unconfirmed::default(),
+        written: 0,
     };
     while let Ok(()) = output.turn().await {}
-    output.save().await;
+    output.end().await;
 }
 
 /// The agent is stopping.
@@ -85,6 +91,8 @@ struct Work<B: Backlog> {
     batch_bytes: usize,
     /// Where the next batch begins.
     next: Next<B::Cursor>,
+    /// Behind the settled records of this and earlier batches, where the spool's own cursor is not there yet.
+    settled: Option<B::Cursor>,
 }
 
 enum Next<C> {
@@ -115,6 +123,10 @@ struct Loop<S, B: Backlog, P> {
     saved: Option<Instant>,
     /// It was, since there is nothing more to do.
     rested: bool,
+    /// Settled records whose connection has to stand a little longer.
+    unconfirmed: Unconfirmed<B::Cursor>,
+    /// Bytes accepted since they were counted last.
+    written: usize,
 }
 
 enum Quarantined {
@@ -131,11 +143,21 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn turn(&mut self) -> Result<(), Stopped> {
         self.committed.mark_unchanged();
         self.rested = false;
+        if let Some(again) = self.confirm()? {
+            return self.send_again(again).await;
+        }
+        let work = self.work()?;
+        if matches!(work.next, Next::Unsettled) {
+            work.settled = None;
+            self.unconfirmed.lost();
+        }
         if let Err(text) = self.blocking(Work::fill).await? {
             return self.trouble(Reason::Storage, text, None).await;
         }
         if self.work()?.batch.is_empty() {
-            self.reporter.idle();
+            if self.unconfirmed.is_empty() {
+                self.reporter.idle();
+            }
             return self.wait_for_records().await;
         }
         self.reporter.begin();
@@ -150,12 +172,14 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn wait_for_records(&mut self) -> Result<(), Stopped> {
         loop {
             let due = self.saved.unwrap_or_else(Instant::now) + SAVE_EVERY;
+            let confirmed = self.unconfirmed.due().map(Instant::from_std);
             tokio::select! {
                 changed = self.committed.changed() => return changed.map_err(|_| Stopped),
                 () = stopped(&mut self.stop) => return Err(Stopped),
-                () = sleep_until(due), if !self.rested => {}
+                () = sleep_until(due), if !self.rested => self.rested = self.save().await,
+                // the next turn confirms
+                () = sleep_until(confirmed.unwrap_or(due)), if confirmed.is_some() => return Ok(()),
             }
-            self.rested = self.save().await;
         }
     }
 
@@ -166,8 +190,16 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             let control = self.control.clone();
             match self.work()?.batch.step(control.is_some()) {
                 Step::Send(records) => {
+                    if let Some(again) = self.confirm()? {
+                        return self.send_again(again).await;
+                    }
                     let lines = lines.slice(records.clone());
                     let outcome = self.send(lines.clone()).await?;
+                    if !self.unconfirmed.is_empty()
+                        && let Outcome::Retry { reason, text, after } = outcome
+                    {
+                        return self.send_again(Again { reason, text, after }).await;
+                    }
                     self.answered(outcome, records, &lines).await?;
                 }
                 Step::Probe => {
@@ -256,6 +288,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         if last.len() <= limits::CONTROL_BYTES || self.control.is_none() {
             self.control = Some(Bytes::copy_from_slice(last));
         }
+        self.written += bytes;
         self.reporter.delivered(records, bytes);
         self.retry.reset();
         self.hold.reset();
@@ -328,15 +361,62 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     }
 
     async fn settle(&mut self) -> Result<(), Stopped> {
+        let provisional = self.sender.is_provisional();
         let work = self.work()?;
         if let Some(settled) = work.batch.settle() {
-            work.backlog.advance(settled);
+            if provisional {
+                work.settled = Some(settled.cursor);
+                let bytes = std::mem::take(&mut self.written);
+                self.unconfirmed.push(settled, bytes, Instant::now().into_std());
+            } else {
+                work.backlog.advance(settled);
+            }
             if self.saved.is_none_or(|saved| saved.elapsed() >= SAVE_EVERY) {
                 self.saved = Some(Instant::now());
                 self.save().await;
             }
         }
         Ok(())
+    }
+
+    /// The cursor moves over records that count as arrived by now. If their connection broke: why.
+    fn confirm(&mut self) -> Result<Option<Again>, Stopped> {
+        if !self.sender.is_provisional() {
+            return Ok(None);
+        }
+        if let Some(again) = self.sender.broken() {
+            // if nothing waits, the connection was idle and simply made anew
+            return Ok((!self.unconfirmed.is_empty()).then_some(again));
+        }
+        let now = Instant::now().into_std();
+        while let Some(settled) = self.unconfirmed.arrived(now) {
+            self.rested = false;
+            self.work()?.backlog.advance(settled);
+        }
+        Ok(None)
+    }
+
+    /// A connection broke that may have lost what it carried: everything behind the cursor is sent again.
+    async fn send_again(&mut self, again: Again) -> Result<(), Stopped> {
+        let records = self.unconfirmed.lost();
+        let work = self.work()?;
+        work.batch.clear();
+        work.next = Next::Unsettled;
+        let text = format!("{}; {records} record(s) that it may not have read are sent again", again.text);
+        self.trouble(again.reason, text, again.after).await
+    }
+
+    /// The last thing: a connection that ends in order confirms what it carried.
+    async fn end(&mut self) {
+        if !self.unconfirmed.is_empty() && matches!(timeout(STOP_GRACE, self.sender.close()).await, Ok(true))
+        {
+            for settled in self.unconfirmed.all_arrived() {
+                if let Some(work) = &mut self.work {
+                    work.backlog.advance(settled);
+                }
+            }
+        }
+        self.save().await;
     }
 
     /// A cursor that cannot be saved stops nothing: it is tried again, and costs duplicates after a crash.
@@ -402,7 +482,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 impl<B: Backlog> Work<B> {
     /// Reads the next batch. What was read before a failure is a batch too; the failure shows again after it.
     fn fill(&mut self) -> Result<(), String> {
-        let Work { backlog, batch, lines, encoding, batch_bytes, next } = self;
+        let Work { backlog, batch, lines, encoding, batch_bytes, next, .. } = self;
         batch.clear();
         lines.begin(*batch_bytes);
         match *next {
@@ -429,7 +509,11 @@ impl<B: Backlog> Work<B> {
     fn set_aside(&mut self, line: &[u8], refusal: &Refusal) -> Result<Quarantined, String> {
         let text = |error: B::Error| error.to_string();
         self.next = self.batch.end().map_or(Next::Unsettled, Next::At);
-        self.backlog.rewind().map_err(text)?;
+        match self.settled {
+            Some(cursor) => self.backlog.seek(cursor),
+            None => self.backlog.rewind(),
+        }
+        .map_err(text)?;
         let mut first = None;
         let read = self.backlog.read(&mut |object, index, record, _| {
             if first.is_some() {

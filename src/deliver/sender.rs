@@ -12,6 +12,23 @@ pub trait Sender: Send {
     /// Hands records over. [`Outcome::Accepted`] means that they are the receiver's from now on; after
     /// anything else but [`Outcome::Items`] they may or may not have arrived. May be cancelled: the same holds then.
     fn send(&mut self, lines: Lines) -> impl Future<Output = Outcome> + Send;
+
+    /// Whether the receiver never says what it has: then [`Outcome::Accepted`] only means that records went into a
+    /// connection. They count as arrived while that stands ([`super::unconfirmed`]), and are sent again if it breaks.
+    fn is_provisional(&self) -> bool {
+        false
+    }
+
+    /// Why the connection broke that carried what was sent, if it did: told once. Looks, and does not wait. Asked of
+    /// provisional senders alone; the next [`Sender::send`] makes a new connection.
+    fn broken(&mut self) -> Option<Again> {
+        None
+    }
+
+    /// Ends the connection in order. Whether the receiver then took everything that was written and closed in turn.
+    fn close(&mut self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
 }
 
 /// How a receiver answered. The texts say what happened, who said so and what to do, for the operator.

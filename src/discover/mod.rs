@@ -3,18 +3,22 @@
 //!
 //! * [`key`]: the CloudTrail key grammar, parsed once into a type.
 //! * [`window`]: from which day to list on this pass, and what a pass settles (a core).
+//! * [`slice`]: the streams in 64 parts, of which one after the other is swept (a core).
 //! * [`state`]: what a source remembers across restarts, as bytes.
 //! * [`ledger`]: which objects are in the spool already.
 //! * [`queue`]: the bounded queue to the fetch workers, and the tickets that come back.
 //! * [`walk`]: one pass through the folders of a bucket, page by page.
 //! * [`poll`]: passes one after the other, and what is kept between them.
+//! * [`cost`]: what the LIST requests of a day come to (a core).
 //! * [`status`]: what the outside may know of a source.
 
+pub mod cost;
 pub mod key;
 pub mod ledger;
 mod listing;
 pub mod poll;
 pub mod queue;
+pub mod slice;
 pub mod state;
 pub mod status;
 pub mod walk;

@@ -4,17 +4,19 @@
 //! made durable, and only after that may the ledger forget: a crash at any point lists again, and collects
 //! nothing twice.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use time::{PrimitiveDateTime, UtcDateTime};
+use time::{Date, PrimitiveDateTime, UtcDateTime};
 use tokio::time::Instant;
 
+use super::cost;
 use super::queue::{Pass, Queue, Tally};
+use super::slice::{self, SliceSet};
 use super::state::{self, Loaded};
 use super::status::{SourceStatus, Trouble};
-use super::walk::{Known, Lister, Seen, Selection, Walk, blocking};
-use super::window::{PassEnd, Plan, Progress};
+use super::walk::{Known, Lister, Notes, Seen, Selection, Walk, blocking};
+use super::window::{self, GivenUp, PassEnd, Plan, Progress};
 use crate::config;
 use crate::spool::disk::Disk;
 
@@ -30,7 +32,7 @@ pub struct Poller<L, K, D> {
     start: config::Start,
     scope: u32,
     refresh: Duration,
-    lister: L,
+    lister: Arc<L>,
     known: K,
     disk: D,
     queue: Queue,
@@ -38,6 +40,12 @@ pub struct Poller<L, K, D> {
     status: Arc<SourceStatus>,
     /// As it is on disk, or newer; `None` before the first pass.
     progress: Option<Progress>,
+    /// A pass went over all that is fresh: the backfill may go on.
+    has_fresh: bool,
+    /// The floor that the ledger has expired to.
+    expired: Option<Date>,
+    /// LIST requests a day, as they were last told to the operator.
+    told: Option<u64>,
 }
 
 /// What one pass came to.
@@ -51,12 +59,14 @@ pub struct PassReport {
     pub tally: Tally,
     /// What was left unfinished, if anything.
     pub end: PassEnd,
+    /// There is more of a backfill, which can go on at once.
+    pub more: bool,
 }
 
 impl PassReport {
-    /// Whether everything that is wanted was listed and is collected.
+    /// Whether all that the pass had to list was listed and is collected.
     pub fn is_complete(&self) -> bool {
-        self.plan.is_some() && self.end.unfinished.is_none()
+        self.plan.is_some() && self.end.unfinished.is_empty()
     }
 
     /// What stood in the way.
@@ -80,13 +90,16 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             start: source.start,
             scope: state::scope(source),
             refresh: source.refresh,
-            lister,
+            lister: Arc::new(lister),
             known,
             disk,
             queue,
             lane,
             status,
             progress: None,
+            has_fresh: false,
+            expired: None,
+            told: None,
         }
     }
 
@@ -97,13 +110,16 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         let mut stop = std::pin::pin!(stop);
         loop {
             let begun = Instant::now();
-            tokio::select! {
+            let more = tokio::select! {
                 biased;
                 () = &mut stop => return,
-                report = self.pass(clock()) => log::debug!("source {}: {report:?}", self.selection.name),
-            }
+                report = self.pass(clock()) => {
+                    log::debug!("source {}: {report:?}", self.selection.name);
+                    report.more
+                }
+            };
             // Up to a tenth less, so that many boxes do not ask at the same moment for ever.
-            let next = begun + self.refresh.mul_f64(1.0 - 0.1 * fastrand::f64());
+            let next = if more { begun } else { begun + self.refresh.mul_f64(1.0 - 0.1 * fastrand::f64()) };
             tokio::select! {
                 biased;
                 () = &mut stop => return,
@@ -121,7 +137,7 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             Err((cause, text)) => {
                 pass.raise(cause, &text, true);
                 let (seen, tally, end) = (Seen::default(), pass.settled().await, PassEnd::default());
-                PassReport { plan: None, seen, tally, end }
+                PassReport { plan: None, seen, tally, end, more: false }
             }
         };
         if report.trouble().is_none() {
@@ -137,33 +153,102 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         now: PrimitiveDateTime,
         pass: &Arc<Pass>,
     ) -> PassReport {
-        let plan = progress.plan(now);
-        let mut walk = Walk {
-            selection: &self.selection,
-            lister: &self.lister,
-            known: &self.known,
-            queue: &self.queue,
+        let plan = progress.plan(now, !self.has_fresh);
+        let backfill = self.backfill(&progress, &plan);
+        let walk = Arc::new(Walk {
+            selection: Arc::clone(&self.selection),
+            lister: Arc::clone(&self.lister),
+            known: self.known.clone(),
+            queue: self.queue.clone(),
             lane: self.lane,
-            progress: &progress,
+            progress: Arc::clone(&progress),
             plan,
-            pass,
-            seen: Seen::default(),
-            end: PassEnd::default(),
-            given_up: 0,
-        };
-        let _ = walk.bucket().await; // where it ended, it noted what is missing
-        let (seen, mut end) = (walk.seen, walk.end);
+            pass: Arc::clone(pass),
+            backfill,
+            notes: Mutex::default(),
+        });
+        walk.bucket().await;
+        let Notes { seen, mut end, ended, .. } =
+            std::mem::take(&mut *walk.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(walk);
 
         let tally = pass.settled().await;
-        end.unfinished = end.unfinished.into_iter().chain(tally.oldest_failed).min();
-        end.transient |= tally.failed_transient > 0;
+        end.unfinished.merge(&tally.failed);
+        end.transient.add_all(tally.transient);
         let mut progress = Arc::unwrap_or_clone(progress);
-        progress.settle(&plan, &end);
-        if let Err((cause, text)) = self.remember(progress, plan.deep).await {
-            pass.raise(cause, &text, true);
+        let given_up = progress.settle(&plan, &end);
+        let more = progress.waiting(now).next().is_some() && !ended && end.transient.is_empty();
+        let remembered = self.remember(progress).await;
+        let remembered = match remembered {
+            Ok(()) => {
+                self.has_fresh = true;
+                self.tell(given_up, &tally);
+                true
+            }
+            Err((cause, text)) => {
+                pass.raise(cause, &text, true);
+                false
+            }
+        };
+        self.status.set_streams(seen.streams);
+        if end.unfinished.is_empty() && backfill.is_empty() {
+            self.tell_cost(&seen);
         }
-        // Once more: the last two steps may have had trouble.
-        PassReport { plan: Some(plan), seen, tally: pass.settled().await, end }
+        if remembered && !more && self.has_fresh {
+            self.status.backfill_ended();
+        }
+        // Once more: the last steps may have had trouble.
+        let tally = pass.settled().await;
+        PassReport { plan: Some(plan), seen, tally, end, more: more && remembered }
+    }
+
+    /// The slices of a plan that are listed for the first time, having shown what is to come of them.
+    fn backfill(&self, progress: &Progress, plan: &Plan) -> SliceSet {
+        let mut slices = SliceSet::default();
+        let mut all = (0, None);
+        for (slice, day) in progress.waiting(plan.now) {
+            all = (all.0 + 1, Some(all.1.map_or(day, |first: Date| first.min(day))));
+            if plan.from(slice) <= day {
+                slices.add(slice);
+            }
+        }
+        if let (waiting, Some(from)) = all
+            && self.has_fresh
+        {
+            self.status.backfill_begins(from, plan.now.date(), waiting);
+        }
+        slices
+    }
+
+    /// What an operator did not mend in time.
+    fn tell(&self, given_up: Option<GivenUp>, tally: &Tally) {
+        if let Some(GivenUp { from, slices }) = given_up {
+            log::error!(
+                "source {}: what was refused day after day for {} days is given up, from {from} on in {slices} of {} parts of its \
+                 streams ({} objects were refused just now); once they can be read, a source of another name with \
+                 `start = \"{from}\"` collects them",
+                self.selection.name,
+                window::COLD_DAYS,
+                slice::SLICES,
+                tally.failed_denied
+            );
+        }
+    }
+
+    /// Says what the LIST requests of a day come to, at first and when that is another number.
+    fn tell_cost(&mut self, seen: &Seen) {
+        let daily = cost::of_a_day(seen.list_requests, seen.listed, self.refresh);
+        self.status.set_daily_requests(daily);
+        if self.told.is_none_or(|told| cost::differs(told, daily)) {
+            self.told = Some(daily);
+            log::info!(
+                "source {}: {} streams take {} LIST requests a poll, with the daily sweep about {}",
+                self.selection.name,
+                seen.streams,
+                seen.list_requests,
+                cost::text(daily)
+            );
+        }
     }
 
     /// The source's progress, from the disk at the first pass; durable when the configuration changed it, so
@@ -179,9 +264,9 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         let loaded = blocking(move || state::load(&disk, &name)).await.map_err(state_error)?;
         let (before, progress) = match loaded {
             Loaded::Progress(before) => {
-                let mut progress = before.clone();
+                let mut progress = (*before).clone();
                 progress.reconcile(self.start, self.scope, now);
-                (Some(before), progress)
+                (Some(*before), progress)
             }
             Loaded::Absent => (None, Progress::first(self.start, self.scope, now)),
             Loaded::Broken(why) => {
@@ -203,19 +288,21 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
     }
 
     /// Keeps the progress, and lets the ledger forget what lies behind it, once that is durable.
-    async fn remember(&mut self, progress: Progress, forget: bool) -> Result<(), (&'static str, String)> {
+    async fn remember(&mut self, progress: Progress) -> Result<(), (&'static str, String)> {
         let before = self.progress.replace(progress.clone());
-        if before.as_ref() != Some(&progress) {
-            let floor = progress.floor;
-            if let Err(error) = self.save(progress).await {
-                self.progress = before; // listed again, as after a crash
-                return Err(error);
-            }
-            if forget {
-                let (known, name) = (self.known.clone(), self.selection.name.clone());
-                let result = blocking(move || known.expire(&name, floor)).await;
-                result.map_err(|error| ("ledger", format!("the ledger cannot be shortened: {error}")))?;
-            }
+        if before.as_ref() == Some(&progress) {
+            return Ok(());
+        }
+        let floor = progress.floor;
+        if let Err(error) = self.save(progress).await {
+            self.progress = before; // listed again, as after a crash
+            return Err(error);
+        }
+        if self.expired != Some(floor) {
+            let (known, name) = (self.known.clone(), self.selection.name.clone());
+            let result = blocking(move || known.expire(&name, floor)).await;
+            result.map_err(|error| ("ledger", format!("the ledger cannot be shortened: {error}")))?;
+            self.expired = Some(floor);
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use time::{Date, PrimitiveDateTime};
 use tokio::sync::Notify;
 
 use super::key::LogKey;
+use super::slice::{Days, Slice, SliceSet};
 use super::status::{SourceStatus, Trouble};
 use crate::aws::{Class, Fault};
 use crate::record::ObjectId;
@@ -112,6 +113,11 @@ impl Queue {
         }
     }
 
+    /// Sources that share the queue.
+    pub fn lanes(&self) -> usize {
+        self.shared.room.len()
+    }
+
     /// The ticket for an object, unless it has one already.
     pub fn ticket(&self, pass: &Arc<Pass>, key: &LogKey) -> Option<Ticket> {
         let id = self.shared.hasher.hash_one((pass.status.name(), key.as_str()));
@@ -124,6 +130,7 @@ impl Queue {
             pass: Arc::clone(pass),
             id,
             day: key.day(),
+            slice: Slice::of(key.stream()),
             stamp: key.stamp(),
             outcome: Some(Outcome::Failed(FailKind::Transient)),
         })
@@ -227,6 +234,7 @@ pub struct Ticket {
     pass: Arc<Pass>,
     id: u64,
     day: Date,
+    slice: Slice,
     stamp: PrimitiveDateTime,
     /// What the drop reports; `None`: there was nothing to do.
     outcome: Option<Outcome>,
@@ -273,9 +281,12 @@ impl Drop for Ticket {
             Some(Outcome::Failed(kind)) => {
                 match kind {
                     FailKind::Denied => tally.failed_denied += 1,
-                    _ => tally.failed_transient += 1,
+                    _ => {
+                        tally.failed_transient += 1;
+                        tally.transient.add(self.slice);
+                    }
                 }
-                tally.oldest_failed = Some(tally.oldest_failed.map_or(self.day, |day| day.min(self.day)));
+                tally.failed.note(self.slice, self.day);
             }
         }
         tally.waiting -= 1;
@@ -309,8 +320,10 @@ pub struct Tally {
     pub failed_denied: u64,
     /// [`FailKind::Gone`].
     pub gone: u64,
-    /// Oldest day partition with a failed object; one that is gone does not count.
-    pub oldest_failed: Option<Date>,
+    /// Of each slice the oldest day partition with a failed object; one that is gone does not count.
+    pub failed: Days,
+    /// Slices with objects that failed for now.
+    pub transient: SliceSet,
     /// What the pass shows in the status: the first trouble, or the first that needs an operator.
     pub trouble: Option<Trouble>,
 }
@@ -438,7 +451,9 @@ mod tests {
             (tally.collected, tally.quarantined, tally.failed_transient, tally.failed_denied, tally.gone),
             (1, 1, 2, 2, 1)
         );
-        assert_eq!(tally.oldest_failed, Some(key(0).day()));
+        assert_eq!(tally.failed.of(Slice::of(key(0).stream())), Some(key(0).day()));
+        assert_eq!(tally.failed.oldest(), Some(key(0).day()));
+        assert_eq!(tally.transient.len(), 1);
         assert_eq!(pass.status.trouble().unwrap().cause, "kms");
         assert_eq!(pass.status.newest_collected(), Some(now()));
     }

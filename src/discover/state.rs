@@ -1,21 +1,27 @@
 //! What a source remembers across restarts: its [`Progress`], in `sources/<name>.state`, replaced atomically.
 //!
 //! ```text
-//!  0  8  "tspsrc", 0, version (1)
-//!  8  1  configured start: 0 now, 1 a span before the first run, 2 a date, 3 all
-//!  9  1  left_over
-//! 10  2  zero
-//! 12  4  scope: CRC-32 of what the source selects
-//! 16  8  of the configured start: the span in seconds, or the date as a Julian day number; else 0
-//! 24  8  start, Unix seconds
-//! 32  8  done_from, Unix seconds
-//! 40  8  last_deep, Unix seconds; the least number: none
-//! 48  4  through, Julian day number
-//! 52  4  outstanding, Julian day number; the least number: none
-//! 56  4  floor, Julian day number
-//! 60  4  CRC-32 (IEEE) of bytes 0 to 59
+//!    0  8  "tspsrc", 0, version (2)
+//!    8  1  configured start: 0 now, 1 a span before the first run, 2 a date, 3 all
+//!    9  1  slices that the sweep has behind it
+//!   10  2  zero
+//!   12  4  scope: CRC-32 of what the source selects
+//!   16  8  of the configured start: the span in seconds, or the date as a Julian day number; else 0
+//!   24  8  start, Unix seconds
+//!   32  8  done_from, Unix seconds
+//!   40  8  begin of the sweep, Unix seconds; the least number: there is none
+//!   48  4  through, Julian day number
+//!   52  4  floor, Julian day number
+//!   56  4  day that the sweep lists from, Julian day number; without a sweep, floor
+//!   60  4  day that the next sweep lists from, the same
+//!   64     of each of the 64 slices:
+//!       4    outstanding, Julian day number; the least number: none
+//!       1    refused: tries in a row
+//!       3    zero
+//!       8    tried, Unix seconds; the least number: never
+//! 1088  4  CRC-32 (IEEE) of bytes 0 to 1087
 //! ```
-//! Little-endian; the numbers from 16 to 59 are signed, but for the span.
+//! Little-endian; the numbers from 16 on are signed, but for the span and the CRC.
 //!
 //! The file belongs to the source's *name*: a source under a new name begins anew, with its own ledger
 //! entries; the file of one that was removed stays, so that one that is put back goes on where it was.
@@ -25,7 +31,8 @@ use std::time::Duration;
 
 use time::{Date, OffsetDateTime, PrimitiveDateTime};
 
-use super::window::Progress;
+use super::slice::SLICES;
+use super::window::{Left, Progress, Round};
 use crate::config::{Source, Start};
 use crate::spool::atomic;
 use crate::spool::disk::{Disk, DiskFile};
@@ -33,8 +40,11 @@ use crate::spool::disk::{Disk, DiskFile};
 /// Folder of the state files.
 pub const DIR: &str = "sources";
 
-const MAGIC: [u8; 8] = *b"tspsrc\0\x01";
-const BYTES: usize = 64;
+const MAGIC: [u8; 8] = *b"tspsrc\0\x02";
+const HEAD: usize = 64;
+const LEFT: usize = 16;
+const END: usize = HEAD + SLICES * LEFT;
+const BYTES: usize = END + 4;
 const NO_MOMENT: i64 = i64::MIN;
 const NO_DAY: i32 = i32::MIN;
 
@@ -44,7 +54,7 @@ pub enum Loaded {
     /// The source never ran.
     Absent,
     /// What it remembered.
-    Progress(Progress),
+    Progress(Box<Progress>),
     /// A file that is not whole, or of another version, and how that shows.
     Broken(&'static str),
 }
@@ -70,7 +80,7 @@ pub fn load<D: Disk>(disk: &D, source: &str) -> io::Result<Loaded> {
         }
     }
     Ok(match decode(&bytes[..len]) {
-        Ok(progress) => Loaded::Progress(progress),
+        Ok(progress) => Loaded::Progress(Box::new(progress)),
         Err(why) => Loaded::Broken(why),
     })
 }
@@ -105,22 +115,28 @@ fn encode(progress: &Progress) -> [u8; BYTES] {
         Start::Date(date) => (2, i64::from(date.to_julian_day()) as u64),
         Start::All => (3, 0),
     };
+    let nowhere = Round { begun: progress.start, swept: 0, from: progress.floor, next: progress.floor };
+    let round = progress.round.unwrap_or(nowhere);
+    let begun = progress.round.map_or(NO_MOMENT, |round| seconds(round.begun));
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..10].copy_from_slice(&[kind, progress.left_over]);
+    bytes[8..10].copy_from_slice(&[kind, round.swept]);
     bytes[12..16].copy_from_slice(&progress.scope.to_le_bytes());
     bytes[16..24].copy_from_slice(&value.to_le_bytes());
-    let last_deep = progress.last_deep.map_or(NO_MOMENT, seconds);
-    for (at, moment) in [(24, seconds(progress.start)), (32, seconds(progress.done_from)), (40, last_deep)] {
+    for (at, moment) in [(24, seconds(progress.start)), (32, seconds(progress.done_from)), (40, begun)] {
         bytes[at..at + 8].copy_from_slice(&moment.to_le_bytes());
     }
-    let outstanding = progress.outstanding.map_or(NO_DAY, Date::to_julian_day);
-    let (through, floor) = (progress.through.to_julian_day(), progress.floor.to_julian_day());
-    for (at, day) in [(48, through), (52, outstanding), (56, floor)] {
-        bytes[at..at + 4].copy_from_slice(&day.to_le_bytes());
+    for (at, day) in [(48, progress.through), (52, progress.floor), (56, round.from), (60, round.next)] {
+        bytes[at..at + 4].copy_from_slice(&day.to_julian_day().to_le_bytes());
     }
-    let crc = crc32fast::hash(&bytes[..60]);
-    bytes[60..].copy_from_slice(&crc.to_le_bytes());
+    for (left, bytes) in progress.left.iter().zip(bytes[HEAD..END].chunks_exact_mut(LEFT)) {
+        let outstanding = left.outstanding.map_or(NO_DAY, Date::to_julian_day);
+        bytes[..4].copy_from_slice(&outstanding.to_le_bytes());
+        bytes[4] = left.refused;
+        bytes[8..].copy_from_slice(&left.tried.map_or(NO_MOMENT, seconds).to_le_bytes());
+    }
+    let crc = crc32fast::hash(&bytes[..END]);
+    bytes[END..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
@@ -132,7 +148,7 @@ fn decode(bytes: &[u8]) -> Result<Progress, &'static str> {
     if bytes[7] != MAGIC[7] {
         return Err("it is of a version that this program does not know");
     }
-    if crc32fast::hash(&bytes[..60]) != word(bytes, 60) {
+    if crc32fast::hash(&bytes[..END]) != word(bytes, END) {
         return Err("its checksum is wrong");
     }
     fields(bytes).ok_or("it holds a value out of range")
@@ -140,6 +156,18 @@ fn decode(bytes: &[u8]) -> Result<Progress, &'static str> {
 
 fn fields(bytes: &[u8; BYTES]) -> Option<Progress> {
     let value = long(bytes, 16);
+    let mut left = [Left::default(); SLICES];
+    for (slice, left) in left.iter_mut().enumerate() {
+        let at = HEAD + slice * LEFT;
+        *left = Left {
+            outstanding: optional(day, word(bytes, at) as i32, NO_DAY)?,
+            refused: bytes[at + 4],
+            tried: optional(moment, long(bytes, at + 8) as i64, NO_MOMENT)?,
+        };
+    }
+    let swept = Some(bytes[9]).filter(|&swept| usize::from(swept) < SLICES)?;
+    let (from, next) = (day(word(bytes, 56) as i32)?, day(word(bytes, 60) as i32)?);
+    let begun = optional(moment, long(bytes, 40) as i64, NO_MOMENT)?;
     Some(Progress {
         configured: match bytes[8] {
             0 => Start::Now,
@@ -148,21 +176,23 @@ fn fields(bytes: &[u8; BYTES]) -> Option<Progress> {
             3 => Start::All,
             _ => return None,
         },
-        left_over: bytes[9],
         scope: word(bytes, 12),
         start: moment(long(bytes, 24) as i64)?,
         done_from: moment(long(bytes, 32) as i64)?,
-        last_deep: match long(bytes, 40) as i64 {
-            NO_MOMENT => None,
-            seconds => Some(moment(seconds)?),
-        },
-        through: Date::from_julian_day(word(bytes, 48) as i32).ok()?,
-        outstanding: match word(bytes, 52) as i32 {
-            NO_DAY => None,
-            day => Some(Date::from_julian_day(day).ok()?),
-        },
-        floor: Date::from_julian_day(word(bytes, 56) as i32).ok()?,
+        through: day(word(bytes, 48) as i32)?,
+        floor: day(word(bytes, 52) as i32)?,
+        round: begun.map(|begun| Round { begun, swept, from, next }),
+        left,
     })
+}
+
+/// A value that may be missing; `None`: it is out of range.
+fn optional<N: Eq, T>(read: impl Fn(N) -> Option<T>, number: N, none: N) -> Option<Option<T>> {
+    if number == none { Some(None) } else { read(number).map(Some) }
+}
+
+fn day(number: i32) -> Option<Date> {
+    Date::from_julian_day(number).ok()
 }
 
 fn word(bytes: &[u8; BYTES], at: usize) -> u32 {
@@ -208,16 +238,32 @@ mod tests {
     }
 
     prop_compose! {
+        fn a_slice()(
+            outstanding in proptest::option::of(a_day()),
+            tried in proptest::option::of(a_moment()),
+            refused in any::<u8>(),
+        ) -> Left {
+            Left { outstanding, tried, refused }
+        }
+    }
+
+    prop_compose! {
+        fn a_round()(begun in a_moment(), swept in 0..SLICES as u8, from in a_day(), next in a_day()) -> Round {
+            Round { begun, swept, from, next }
+        }
+    }
+
+    prop_compose! {
         fn a_progress()(
             configured in a_start(),
             scope in any::<u32>(),
             (start, done_from) in (a_moment(), a_moment()),
-            last_deep in proptest::option::of(a_moment()),
             (through, floor) in (a_day(), a_day()),
-            outstanding in proptest::option::of(a_day()),
-            left_over in any::<u8>(),
+            round in proptest::option::of(a_round()),
+            left in proptest::collection::vec(a_slice(), SLICES),
         ) -> Progress {
-            Progress { configured, scope, start, through, outstanding, done_from, floor, last_deep, left_over }
+            let left = left.try_into().unwrap();
+            Progress { configured, scope, start, through, done_from, floor, round, left }
         }
     }
 
@@ -241,8 +287,8 @@ mod tests {
             prop_assert!(decode(&bytes[..len]).is_err());
             prop_assert!(decode(&noise).is_err());
             // Even with a checksum that fits.
-            let crc = crc32fast::hash(&bytes[..60]);
-            bytes[60..].copy_from_slice(&crc.to_le_bytes());
+            let crc = crc32fast::hash(&bytes[..END]);
+            bytes[END..].copy_from_slice(&crc.to_le_bytes());
             let _ = decode(&bytes);
         }
     }
@@ -255,11 +301,15 @@ mod tests {
     fn the_bytes_are_the_documented_ones() {
         let date = Date::from_calendar_date(2026, time::Month::November, 23).unwrap();
         let bytes = encode(&Progress::first(Start::Date(date), 0x0403_0201, moment(1).unwrap()));
-        assert_eq!(&bytes[..16], b"tspsrc\0\x01\x02\0\0\0\x01\x02\x03\x04");
+        assert_eq!(&bytes[..16], b"tspsrc\0\x02\x02\0\0\0\x01\x02\x03\x04");
         assert_eq!(i64::from_le_bytes(bytes[16..24].try_into().unwrap()), i64::from(date.to_julian_day()));
         assert_eq!(i64::from_le_bytes(bytes[24..32].try_into().unwrap()), 1_795_392_000);
         assert_eq!(&bytes[40..48], i64::MIN.to_le_bytes());
-        assert_eq!(&bytes[52..56], date.to_julian_day().to_le_bytes());
+        for at in [48, 52, 56, 60, HEAD, END - LEFT] {
+            assert_eq!(&bytes[at..at + 4], date.to_julian_day().to_le_bytes(), "{at}");
+        }
+        assert_eq!(&bytes[END - 8..END], i64::MIN.to_le_bytes());
+        assert_eq!(bytes.len(), 1092);
     }
 
     #[test]
@@ -269,7 +319,7 @@ mod tests {
         assert_eq!(load(&disk, "prod").unwrap(), Loaded::Absent);
         save(&disk, "prod", &progress()).unwrap();
         save(&disk, "prod.state", &Progress { scope: 2, ..progress() }).unwrap();
-        assert_eq!(load(&disk, "prod").unwrap(), Loaded::Progress(progress()));
+        assert_eq!(load(&disk, "prod").unwrap(), Loaded::Progress(Box::new(progress())));
         let mut file = disk.open("sources/prod.state").unwrap();
         file.write_at(BYTES as u64, b"!").unwrap();
         assert!(matches!(load(&disk, "prod").unwrap(), Loaded::Broken(_)));

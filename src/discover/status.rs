@@ -2,12 +2,16 @@
 //! trouble is the one thing an operator should act on. Trouble and warnings are logged when they change, not when
 //! they repeat.
 
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use time::{OffsetDateTime, PrimitiveDateTime};
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime};
+use tokio::time::Instant;
 
 use super::key::NotALog;
+use super::slice::SLICES;
 use crate::aws::Warning;
 
 /// What stands in the way of a source.
@@ -35,9 +39,56 @@ pub struct SourceStatus {
     newest: AtomicI64,
     trouble: Mutex<Option<Trouble>>,
     warnings: Mutex<Vec<Warning>>,
+    /// Streams that the last pass listed.
+    streams: AtomicU64,
+    daily_requests: AtomicU64,
+    backfill: Mutex<Option<Backfill>>,
+}
+
+/// How far the history from before the first run is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backfill {
+    /// First day.
+    pub from: Date,
+    /// Last day.
+    pub to: Date,
+    /// Days that are listed, of all streams together.
+    pub done: u64,
+    /// Days that there are to list, of all streams together.
+    pub all: u64,
+    begun: Instant,
+}
+
+impl Backfill {
+    /// Time that the rest will take if it goes on like this; `None` at the beginning.
+    pub fn left(&self) -> Option<Duration> {
+        let share = self.done as f64 / self.all.max(1) as f64;
+        let elapsed = self.begun.elapsed();
+        (share >= 0.01).then(|| elapsed.mul_f64((1.0 - share.min(1.0)) / share))
+    }
+}
+
+impl fmt::Display for Backfill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Backfill { from, to, done, all, .. } = self;
+        let percent = (done * 100 / (*all).max(1)).min(99);
+        write!(f, "backfill {from} to {to}: {percent} %")?;
+        match self.left().map(|left| left.as_secs()) {
+            None => Ok(()),
+            Some(seconds @ 0..120) => write!(f, ", {seconds} s left"),
+            Some(seconds @ 120..7200) => write!(f, ", {} min left", seconds / 60),
+            Some(seconds) => write!(f, ", {} h left", seconds / 3600),
+        }
+    }
 }
 
 const NONE: i64 = i64::MIN;
+
+/// The day before which there was no CloudTrail. Source: AWS News Blog, "AWS CloudTrail – Capture AWS API Activity".
+const CLOUDTRAIL: Date = match Date::from_calendar_date(2013, Month::November, 13) {
+    Ok(date) => date,
+    Err(_) => Date::MIN,
+};
 
 impl SourceStatus {
     /// The status of the source of this name, with nothing done yet.
@@ -52,6 +103,9 @@ impl SourceStatus {
             newest: AtomicI64::new(NONE),
             trouble: Mutex::new(None),
             warnings: Mutex::default(),
+            streams: AtomicU64::new(0),
+            daily_requests: AtomicU64::new(0),
+            backfill: Mutex::default(),
         }
     }
 
@@ -80,6 +134,16 @@ impl SourceStatus {
         self.passes.load(Relaxed)
     }
 
+    /// LIST requests that a day takes, as far as the last complete pass can tell; 0 before there was one.
+    pub fn daily_requests(&self) -> u64 {
+        self.daily_requests.load(Relaxed)
+    }
+
+    /// How far the history is collected, as long as there is any left to list.
+    pub fn backfill(&self) -> Option<Backfill> {
+        *locked(&self.backfill)
+    }
+
     /// Keys listed that are not logs, for this reason.
     pub fn not_logs(&self, why: NotALog) -> u64 {
         self.not_logs[why.index()].load(Relaxed)
@@ -100,6 +164,39 @@ impl SourceStatus {
     /// What does not stand in the way, but should be mended.
     pub fn warnings(&self) -> Vec<Warning> {
         locked(&self.warnings).clone()
+    }
+
+    pub(super) fn set_daily_requests(&self, requests: u64) {
+        self.daily_requests.store(requests, Relaxed);
+    }
+
+    pub(super) fn set_streams(&self, streams: u64) {
+        self.streams.store(streams, Relaxed);
+    }
+
+    /// So many of the slices are to be listed from `from` for the first time. Slices that are done stay done.
+    pub(super) fn backfill_begins(&self, from: Date, to: Date, slices: u64) {
+        // What was before CloudTrail has no days to list.
+        let from = from.max(CLOUDTRAIL);
+        let days = (to - from).whole_days().unsigned_abs() + 1;
+        let all = (days * self.streams.load(Relaxed) * slices / SLICES as u64).max(1);
+        let mut backfill = locked(&self.backfill);
+        if backfill.is_none() {
+            log::info!("source {}: collecting its history from {from} to {to}", self.name);
+            *backfill = Some(Backfill { from, to, done: 0, all, begun: Instant::now() });
+        }
+    }
+
+    /// A stream's history begins to be listed.
+    pub(super) fn backfill_stream(&self, from: Date) -> BackfillStream<'_> {
+        BackfillStream { status: self, reached: from.max(CLOUDTRAIL) }
+    }
+
+    /// Nothing of the history is left to list.
+    pub(super) fn backfill_ended(&self) {
+        if let Some(Backfill { from, to, .. }) = locked(&self.backfill).take() {
+            log::info!("source {}: its history from {from} to {to} is collected", self.name);
+        }
     }
 
     pub(super) fn count_listed(&self, keys: u64) {
@@ -153,6 +250,33 @@ impl SourceStatus {
             log::info!("source {}: no longer to be warned of: {}", self.name, old.cause);
         }
         *current = warnings;
+    }
+}
+
+/// One stream of a backfill. Dropped, it is listed to its end, or will be listed again.
+pub(super) struct BackfillStream<'a> {
+    status: &'a SourceStatus,
+    reached: Date,
+}
+
+impl BackfillStream<'_> {
+    /// Its listing came to this day.
+    pub(super) fn reached(&mut self, day: Option<Date>) {
+        if let (Some(day), Some(backfill)) = (day, locked(&self.status.backfill).as_mut())
+            && day > self.reached
+        {
+            let day = day.min(backfill.to);
+            backfill.done += (day - self.reached).whole_days().max(0).unsigned_abs();
+            self.reached = self.reached.max(day);
+        }
+    }
+}
+
+impl Drop for BackfillStream<'_> {
+    fn drop(&mut self) {
+        if let Some(backfill) = locked(&self.status.backfill).as_mut() {
+            backfill.done += (backfill.to - self.reached).whole_days().max(0).unsigned_abs() + 1;
+        }
     }
 }
 

@@ -1,25 +1,33 @@
 //! One pass through a bucket: accounts, kinds and regions by delimiter listings, then one range listing
-//! for each stream, from the plan's first day to the stream's end.
+//! for each stream, from the plan's day for its slice to the stream's end.
 //!
-//! * Nothing here grows with the bucket: each level of folders holds one page of names (bounded by
-//!   [`limits::LIST_PAGE_KEYS`] and [`limits::LIST_PAGE_TEXT`]), streams are walked and not gathered.
+//! ```text
+//!  accounts ──► kinds and regions of some accounts at once ──► streams ──► some streams at once ──► queue
+//! ```
+//!
+//! * Nothing here grows with the bucket: each listing holds one page of names (bounded by
+//!   [`limits::LIST_PAGE_KEYS`] and [`limits::LIST_PAGE_TEXT`]), [`limits::LISTS_IN_FLIGHT`] bounds how many there are,
+//!   and streams are handed on and not gathered.
 //! * No LIST connection stays open while the queue is full: a page is read to its end, or stopped, before
 //!   its keys are looked up and queued.
-//! * A listing that breaks off goes on behind the last entry that came; what cannot be listed leaves the
-//!   whole span of the pass unfinished, and the walk goes on with the rest where that makes sense.
+//! * A listing that breaks off goes on behind the last entry that came; a stream that cannot be listed leaves its
+//!   slice unfinished, a folder leaves all of them, and the walk goes on with the rest where that makes sense.
 
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::Date;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 
 use super::key::{self, Kind, LogKey, NotALog};
 use super::ledger::Ledger;
 use super::listing::{Listing, Page};
 use super::queue::{self, Pass, Queue};
+use super::slice::{Slice, SliceSet};
 use super::window::{self, PassEnd, Plan, Progress};
 use crate::aws::s3::{ListEnd, ListRequest, Listed, S3};
 use crate::aws::{Fault, Warning};
@@ -40,7 +48,7 @@ const GIVE_UP_AFTER: u32 = 3;
 const REFUSED: u64 = 100;
 
 /// What a walk needs of S3.
-pub trait Lister: Send + Sync {
+pub trait Lister: Send + Sync + 'static {
     /// One page of a listing, in the order of the keys' bytes. `visit` is called for each entry as it comes.
     fn list(
         &self,
@@ -135,104 +143,163 @@ pub struct Seen {
     pub bad_entries: u64,
 }
 
-/// The walk cannot go on.
+/// The walk cannot go on. What it did not come to is noted as unfinished.
 pub(super) struct Ended;
 
-/// One walk. Cancelling it loses nothing: what was queued stays queued, the rest is listed again.
-pub(super) struct Walk<'a, L, K> {
-    pub(super) selection: &'a Arc<Selection>,
-    pub(super) lister: &'a L,
-    pub(super) known: &'a K,
-    pub(super) queue: &'a Queue,
+/// One walk, shared by all its tasks. Cancelling it loses nothing: what was queued stays queued, the rest is listed
+/// again.
+pub(super) struct Walk<L, K> {
+    pub(super) selection: Arc<Selection>,
+    pub(super) lister: Arc<L>,
+    pub(super) known: K,
+    pub(super) queue: Queue,
     pub(super) lane: usize,
-    pub(super) progress: &'a Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
     pub(super) plan: Plan,
-    pub(super) pass: &'a Arc<Pass>,
+    pub(super) pass: Arc<Pass>,
+    /// The slices of `plan` that are listed for the first time.
+    pub(super) backfill: SliceSet,
+    pub(super) notes: Mutex<Notes>,
+}
+
+/// What a walk has seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
     pub(super) seen: Seen,
     pub(super) end: PassEnd,
     /// Listings given up in a row after transient faults.
-    pub(super) given_up: u32,
+    given_up: u32,
+    /// It cannot go on.
+    pub(super) ended: bool,
 }
 
-impl<L: Lister, K: Known> Walk<'_, L, K> {
-    /// Walks the whole bucket. Afterwards `seen` and `end` hold what came of it.
-    pub(super) async fn bucket(&mut self) -> Result<(), Ended> {
-        let root = format!("{}AWSLogs/", self.selection.prefix);
-        let mut found = 0;
-        let mut folders = Listing::folders(root);
-        while self.next(&mut folders).await? {
-            for name in folders.page.names() {
-                if key::is_account(name) {
-                    found += 1;
-                    self.account(&folders.prefix, name).await?;
-                } else if key::is_org(name) {
-                    found += self.organisation(format!("{}{name}/", folders.prefix)).await?;
-                }
-            }
+/// Streams on their way from those who find them to those who list them.
+type Found = Arc<tokio::sync::Mutex<mpsc::Receiver<String>>>;
+
+impl<L: Lister, K: Known> Walk<L, K> {
+    /// Walks the whole bucket. Afterwards the notes hold what came of it.
+    pub(super) async fn bucket(self: &Arc<Self>) {
+        let at_once = (limits::LISTS_IN_FLIGHT / self.queue.lanes()).max(1);
+        let (streams, found) = mpsc::channel(at_once);
+        let found = Arc::new(tokio::sync::Mutex::new(found));
+        let mut listers = JoinSet::new();
+        for _ in 0..at_once {
+            listers.spawn(Arc::clone(self).list_streams(Arc::clone(&found)));
         }
-        if self.seen.bad_entries > 0 {
-            let (bucket, bad) = (&self.selection.bucket, self.seen.bad_entries);
+        drop(found); // so that nobody finds streams for listers that are gone
+        let accounts = self.accounts(&streams, at_once).await;
+        drop(streams);
+        while let Some(ended) = listers.join_next().await {
+            went_on(ended);
+        }
+        let Ok(accounts) = accounts else { return };
+        let (bad, whole) = {
+            let notes = self.notes();
+            (notes.seen.bad_entries, notes.end.unfinished.is_empty())
+        };
+        if bad > 0 {
+            let bucket = &self.selection.bucket;
             let text = format!(
                 "listing bucket {bucket}: {bad} entries cannot be used (no key, too long a key, no size, or from elsewhere) and were \
                  passed over; look for unusual objects under \"{}AWSLogs/\"",
                 self.selection.prefix
             );
             self.pass.raise("bad-entry", &text, false);
-        } else if self.end.unfinished.is_none() {
-            self.say_if_empty(found).await;
+        } else if whole {
+            self.say_if_empty(accounts).await;
         }
-        Ok(())
     }
 
-    async fn organisation(&mut self, root: String) -> Result<u64, Ended> {
-        let mut found = 0;
+    /// Finds the streams of every account, some accounts at once; returns how many accounts there are.
+    async fn accounts(
+        self: &Arc<Self>,
+        streams: &mpsc::Sender<String>,
+        at_once: usize,
+    ) -> Result<u64, Ended> {
+        let mut finders = Finders { tasks: JoinSet::new(), at_once, streams, accounts: 0 };
+        let root = format!("{}AWSLogs/", self.selection.prefix);
         let mut folders = Listing::folders(root);
-        while self.next(&mut folders).await? {
+        while self.next(&mut folders, None).await? {
+            for name in folders.page.names() {
+                if key::is_account(name) {
+                    finders.begin(self, &folders.prefix, name).await;
+                } else if key::is_org(name) {
+                    self.organisation(format!("{}{name}/", folders.prefix), &mut finders).await?;
+                }
+            }
+        }
+        while let Some(ended) = finders.tasks.join_next().await {
+            went_on(ended);
+        }
+        Ok(finders.accounts)
+    }
+
+    async fn organisation(self: &Arc<Self>, root: String, finders: &mut Finders<'_>) -> Result<(), Ended> {
+        let mut folders = Listing::folders(root);
+        while self.next(&mut folders, None).await? {
             for name in folders.page.names().filter(|name| key::is_account(name)) {
-                found += 1;
-                self.account(&folders.prefix, name).await?;
-            }
-        }
-        Ok(found)
-    }
-
-    async fn account(&mut self, root: &str, account: &str) -> Result<(), Ended> {
-        let accounts = &self.selection.accounts;
-        if !accounts.is_empty() && !accounts.iter().any(|wanted| **wanted == *account) {
-            return Ok(());
-        }
-        self.seen.accounts += 1;
-        let mut folders = Listing::folders(format!("{root}{account}/"));
-        while self.next(&mut folders).await? {
-            for name in folders.page.names().filter(|name| Kind::of_folder(name).is_some()) {
-                self.kind(format!("{}{name}/", folders.prefix)).await?;
+                finders.begin(self, &folders.prefix, name).await;
             }
         }
         Ok(())
     }
 
-    async fn kind(&mut self, root: String) -> Result<(), Ended> {
+    /// Finds the streams of one account.
+    async fn account(self: Arc<Self>, account: String, streams: mpsc::Sender<String>) {
+        self.notes().seen.accounts += 1;
+        let _ = self.kinds(account, &streams).await; // where it ended, it noted what is missing
+    }
+
+    async fn kinds(&self, account: String, streams: &mpsc::Sender<String>) -> Result<(), Ended> {
+        let mut folders = Listing::folders(account);
+        while self.next(&mut folders, None).await? {
+            for name in folders.page.names().filter(|name| Kind::of_folder(name).is_some()) {
+                self.regions(format!("{}{name}/", folders.prefix), streams).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn regions(&self, kind: String, streams: &mpsc::Sender<String>) -> Result<(), Ended> {
         let regions = &self.selection.regions;
-        let mut folders = Listing::folders(root);
-        while self.next(&mut folders).await? {
+        let mut folders = Listing::folders(kind);
+        while self.next(&mut folders, None).await? {
             for name in folders.page.names() {
                 let selected = regions.is_empty() || regions.iter().any(|wanted| **wanted == *name);
                 if selected && key::is_region(name) {
-                    self.stream(format!("{}{name}/", folders.prefix)).await?;
+                    // Without listers the walk has ended.
+                    streams.send(format!("{}{name}/", folders.prefix)).await.map_err(|_| Ended)?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn stream(&mut self, stream: String) -> Result<(), Ended> {
-        self.seen.streams += 1;
-        let after = window::start_after(&stream, self.plan.from);
+    /// Lists the streams that are found, one after the other, until there are no more.
+    async fn list_streams(self: Arc<Self>, found: Found) {
+        loop {
+            let next = found.lock().await.recv().await;
+            let Some(stream) = next else { return };
+            if self.stream(stream).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn stream(&self, stream: String) -> Result<(), Ended> {
+        let slice = Slice::of(&stream);
+        self.notes().seen.streams += 1;
+        let from = self.plan.from(slice);
+        let mut backfill = self.backfill.has(slice).then(|| self.pass.status().backfill_stream(from));
+        let after = window::start_after(&stream, from);
         let mut keys = Listing::keys(stream, after);
-        while self.next(&mut keys).await? {
+        while self.next(&mut keys, Some(slice)).await? {
             let mut at = 0;
             while at < keys.page.len() {
-                at = self.queue_new(&mut keys, at).await?;
+                (keys, at) = self.queue_new(keys, slice, at).await?;
+            }
+            if let Some(backfill) = &mut backfill {
+                backfill.reached(keys.after.as_deref().and_then(window::day_of));
             }
         }
         Ok(())
@@ -240,86 +307,88 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
 
     /// Looks up the page's keys from `at` on and queues the new ones, [`limits::LISTED_KEYS`] at most; returns
     /// how far it came.
-    async fn queue_new(&mut self, keys: &mut Listing, at: usize) -> Result<usize, Ended> {
+    async fn queue_new(&self, mut keys: Listing, slice: Slice, at: usize) -> Result<(Listing, usize), Ended> {
         let sieve = Sieve {
             page: std::mem::take(&mut keys.page),
             stream: std::mem::take(&mut keys.prefix),
+            slice,
             at,
             found: Vec::new(),
             seen: Seen::default(),
             end: PassEnd::default(),
-            selection: Arc::clone(self.selection),
-            progress: Arc::clone(self.progress),
-            pass: Arc::clone(self.pass),
+            selection: Arc::clone(&self.selection),
+            progress: Arc::clone(&self.progress),
+            pass: Arc::clone(&self.pass),
             queue: self.queue.clone(),
         };
         let known = self.known.clone();
         let (sieve, result) = blocking(move || sieve.sift(&known)).await;
         keys.page = sieve.page;
         keys.prefix = sieve.stream;
-        self.take_in(&sieve.seen, &sieve.end);
+        self.notes().take_in(&sieve.seen, &sieve.end);
         for wanted in sieve.found {
             self.queue.push(self.lane, wanted).await;
         }
         let tally = self.pass.tally();
-        if !self.plan.deep && tally.failed_denied >= REFUSED && tally.collected + tally.quarantined == 0 {
-            self.miss(false);
-            return Err(Ended);
+        let refused = tally.failed_denied >= REFUSED && tally.collected + tally.quarantined == 0;
+        if refused && !self.plan.cold.has(slice) {
+            return Err(self.end(false));
         }
         match result {
-            Ok(()) => Ok(sieve.at),
+            Ok(()) => Ok((keys, sieve.at)),
             Err(error) => {
                 self.pass.raise("ledger", &format!("the ledger cannot be read: {error}"), true);
-                self.miss(true);
-                Err(Ended)
+                Err(self.end(true))
             }
         }
     }
 
-    fn take_in(&mut self, seen: &Seen, end: &PassEnd) {
-        self.seen.listed += seen.listed;
-        self.seen.known += seen.known;
-        self.seen.before_start += seen.before_start;
-        self.seen.in_work += seen.in_work;
-        self.seen.new += seen.new;
-        for (sum, count) in self.seen.not_logs.iter_mut().zip(seen.not_logs) {
-            *sum += count;
+    /// Brings the next page into the listing, of a stream in this slice or of a folder. `false`: it has come to its
+    /// end, or was given up.
+    async fn next(&self, listing: &mut Listing, slice: Option<Slice>) -> Result<bool, Ended> {
+        if self.notes().ended {
+            return Err(Ended);
         }
-        self.end.newest = self.end.newest.max(end.newest);
-        self.end.unfinished = self.end.unfinished.into_iter().chain(end.unfinished).min();
-    }
-
-    /// Brings the next page into the listing. `false`: it has come to its end, or was given up.
-    async fn next(&mut self, listing: &mut Listing) -> Result<bool, Ended> {
         let result = self.request(listing).await;
         self.pass.status().warn(self.lister.warnings());
-        self.seen.bad_entries += std::mem::take(&mut listing.page.bad);
-        match result {
+        let mut notes = self.notes();
+        notes.seen.bad_entries += std::mem::take(&mut listing.page.bad);
+        let fault = match result {
             Ok(more) => {
-                self.given_up = 0;
-                Ok(more)
+                notes.given_up = 0;
+                return Ok(more);
             }
-            Err(fault) => {
-                self.seen.lists_failed += 1;
-                self.miss(fault.is_transient());
-                self.pass.raise(fault.cause, &fault.text, fault.is_transient());
-                self.given_up = if fault.is_transient() { self.given_up + 1 } else { 0 };
-                if self.given_up >= GIVE_UP_AFTER { Err(Ended) } else { Ok(false) }
-            }
+            Err(fault) => fault,
+        };
+        notes.seen.lists_failed += 1;
+        match slice {
+            Some(slice) => notes.end.miss(&self.plan, slice, fault.is_transient()),
+            None => notes.end.miss_all(&self.plan, fault.is_transient()),
         }
+        notes.given_up = if fault.is_transient() { notes.given_up + 1 } else { 0 };
+        let nothing_gets_through = notes.given_up >= GIVE_UP_AFTER;
+        drop(notes);
+        self.pass.raise(fault.cause, &fault.text, fault.is_transient());
+        if nothing_gets_through { Err(self.end(true)) } else { Ok(false) }
     }
 
-    /// Something in the span of this pass was not listed.
-    fn miss(&mut self, transient: bool) {
-        self.end.unfinished = Some(self.plan.from);
-        self.end.transient |= transient;
+    /// Ends the walk for all its tasks; whatever none of them came to is unfinished.
+    fn end(&self, transient: bool) -> Ended {
+        let mut notes = self.notes();
+        notes.ended = true;
+        notes.end.miss_all(&self.plan, transient);
+        Ended
     }
 
-    async fn request(&mut self, listing: &mut Listing) -> Result<bool, Fault> {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn request(&self, listing: &mut Listing) -> Result<bool, Fault> {
         listing.page.clear();
         let mut backoff = Backoff::new(RETRY_BASE, RETRY_CAP);
         while !listing.complete {
-            self.seen.list_requests += 1;
+            self.notes().seen.list_requests += 1;
             self.pass.status().count_request();
             let (request, page) = listing.split();
             let result = self.lister.list(&request, &mut |entry| page.take(&request, entry)).await;
@@ -348,8 +417,12 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
     }
 
     /// The usual faults of a configuration show as nothing to collect.
-    async fn say_if_empty(&mut self, found: u64) {
-        let Selection { bucket, prefix, accounts, regions, .. } = &**self.selection;
+    async fn say_if_empty(&self, found: u64) {
+        let Selection { bucket, prefix, accounts, regions, .. } = &*self.selection;
+        let (selected, streams) = {
+            let notes = self.notes();
+            (notes.seen.accounts, notes.seen.streams)
+        };
         if found == 0 {
             let beside = self.beside().await;
             let text = format!(
@@ -358,18 +431,17 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
                  delivered to this bucket yet"
             );
             self.pass.raise("empty", &text, false);
-        } else if self.seen.streams == 0 {
+        } else if streams == 0 {
             let text = format!(
                 "bucket {bucket} has {found} account(s) under \"{prefix}AWSLogs/\", but nothing of CloudTrail is \
-                 selected there ({} of them selected by `accounts` = {accounts:?}; `regions` = {regions:?})",
-                self.seen.accounts
+                 selected there ({selected} of them selected by `accounts` = {accounts:?}; `regions` = {regions:?})"
             );
             self.pass.raise("nothing-selected", &text, false);
         }
     }
 
     /// The first folders where `AWSLogs/` should be, for the operator to recognise.
-    async fn beside(&mut self) -> String {
+    async fn beside(&self) -> String {
         let mut folders = Listing::folders(self.selection.prefix.to_string());
         match self.request(&mut folders).await {
             Ok(true) => {
@@ -379,6 +451,53 @@ impl<L: Lister, K: Known> Walk<'_, L, K> {
             Ok(false) => " (nor any other folder)".to_owned(),
             Err(_) => String::new(),
         }
+    }
+}
+
+/// The tasks that find the streams of accounts.
+struct Finders<'a> {
+    tasks: JoinSet<()>,
+    at_once: usize,
+    streams: &'a mpsc::Sender<String>,
+    accounts: u64,
+}
+
+impl Finders<'_> {
+    /// Begins with an account as soon as another one is done, if it is selected.
+    async fn begin<L: Lister, K: Known>(&mut self, walk: &Arc<Walk<L, K>>, root: &str, account: &str) {
+        self.accounts += 1;
+        let accounts = &walk.selection.accounts;
+        if !accounts.is_empty() && !accounts.iter().any(|wanted| **wanted == *account) {
+            return;
+        }
+        while self.tasks.len() >= self.at_once {
+            if let Some(ended) = self.tasks.join_next().await {
+                went_on(ended);
+            }
+        }
+        self.tasks.spawn(Arc::clone(walk).account(format!("{root}{account}/"), self.streams.clone()));
+    }
+}
+
+impl Notes {
+    fn take_in(&mut self, seen: &Seen, end: &PassEnd) {
+        self.seen.listed += seen.listed;
+        self.seen.known += seen.known;
+        self.seen.before_start += seen.before_start;
+        self.seen.in_work += seen.in_work;
+        self.seen.new += seen.new;
+        for (sum, count) in self.seen.not_logs.iter_mut().zip(seen.not_logs) {
+            *sum += count;
+        }
+        self.end.newest = self.end.newest.max(end.newest);
+        self.end.unfinished.merge(&end.unfinished);
+    }
+}
+
+/// A task that panicked panics here.
+fn went_on(ended: Result<(), JoinError>) {
+    if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+        resume_unwind(panic);
     }
 }
 
@@ -398,6 +517,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 struct Sieve {
     page: Page,
     stream: String,
+    slice: Slice,
     at: usize,
     found: Vec<queue::Wanted>,
     seen: Seen,
@@ -462,7 +582,7 @@ impl Sieve {
         let Some(ticket) = self.queue.ticket(&self.pass, &key) else {
             self.seen.in_work += 1;
             // How that ends is not reported to this pass.
-            self.end.unfinished = self.end.unfinished.into_iter().chain([day]).min();
+            self.end.unfinished.note(self.slice, day);
             return Ok(());
         };
         if known.contains(&self.selection.name, day, key.as_str())? {

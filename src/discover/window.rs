@@ -1,41 +1,56 @@
-//! From which day to list, and what a finished pass settles. A core: `now` comes in, days go out.
+//! From which day to list each stream, and what a finished pass settles. A core: `now` comes in, days go out.
 //!
 //! CloudTrail delivers out of order: files of an older five-minute label arrive after a newer one, and a
 //! delivery that failed is tried again for up to 30 days (User Guide, "Getting and viewing your CloudTrail
 //! log files"). So no mark of a last key or a last time is ever compared with a key. Instead:
 //!
-//! * every *hot* pass lists whole day partitions, from [`HOT_DAYS`] before the newest day, and the ledger
-//!   says which objects are new;
-//! * a *deep* pass, once a day, lists from [`COLD_DAYS`] before the newest day, or from the oldest that has
-//!   something *outstanding*: an object that failed, a stream that could not be listed, or the rest of
-//!   the backfill. After a transient failure that is on every poll; after one that needs an operator (a
-//!   key's policy, an archived object) in an hour, two, four, up to a day, since each time lists and asks
-//!   for all of it;
+//! * every pass lists the *hot* days of every stream, whole partitions from [`HOT_DAYS`] before the newest day, and
+//!   the ledger says which objects are new;
+//! * a *sweep* lists every stream once a day as far back as [`COLD_DAYS`] before the day that the sweep before it
+//!   began: whatever arrives after a stream was swept is still in what the next sweep lists, however late that
+//!   comes. It goes slice by slice over the day, a few on each pass, and goes on where it was after a restart;
+//! * what is *outstanding* in a slice, from before the hot days, is listed from there: the rest of the backfill, an
+//!   object that failed, a stream that could not be listed. After a transient failure that is on the next poll;
+//!   after one that needs an operator (a key's policy, an archived object) in an hour, two, four, up to a day,
+//!   since each time lists and asks for all of it; and after [`REFUSED_TRIES`] such tries it is given up, since the
+//!   ledger cannot forget anything behind it;
 //! * no listing has an upper end, so objects of the future (the box's clock is slow) are found as well;
-//! * both follow the bucket as well as the clock: they move on only to days of which an object was listed,
-//!   so a clock that runs ahead skips nothing, nor does a box that was off for weeks.
+//! * all of it follows the bucket as well as the clock: it moves on only to days of which an object was listed,
+//!   so a clock that runs ahead skips nothing, nor does a box that was off for weeks. The clock alone decides how
+//!   soon a slice is swept, never from which day.
 //!
 //! Invariants:
-//! 1. Every object with a stamp in `[done_from, floor)` was collected. The ledger may forget those days;
-//!    they are not collected again whatever is listed.
-//! 2. `floor ≤ through` and `floor ≤ outstanding`: nothing that is still wanted is forgotten.
+//! 1. Every object with a stamp in `[done_from, floor)` that arrived up to [`COLD_DAYS`] after it was collected, or was
+//!    given up. The ledger may forget those days; they are not collected again whatever is listed.
+//! 2. `floor ≤ through`, `floor ≤ outstanding` of every slice, and where it stands behind the `start` of a new source,
+//!    `floor ≤ round.from ≤ round.next`: nothing that is still wanted is forgotten.
 //! 3. Nothing stamped before `start` is collected.
 
 use time::{Date, Duration, Month, PrimitiveDateTime, Time};
 
 use super::key::LogKey;
+use super::slice::{Days, SLICES, Slice, SliceSet};
 use crate::config::Start;
 
 /// Whole days before the newest one that every pass lists.
 pub const HOT_DAYS: i64 = 2;
-/// Days before the newest one that the deep pass lists: as long as CloudTrail tries to deliver.
+/// Days that an object may arrive late: as long as CloudTrail tries to deliver.
 pub const COLD_DAYS: i64 = 30;
-/// Days before the hot ones that the ledger keeps; more than the deep pass can list.
+/// Days before the hot ones that the ledger keeps, unless a sweep still needs more: a source whose progress was lost
+/// lists [`COLD_DAYS`], and should know all of them.
 pub const KEPT_DAYS: i64 = COLD_DAYS + 5;
-/// Time between two deep passes.
-pub const DEEP_EVERY: Duration = Duration::DAY;
-/// Time to the deep pass after one that left something outstanding before the hot days; doubles each time.
+/// Time in which a sweep goes through all slices.
+pub const SWEEP: Duration = Duration::DAY;
+/// Time to the next try of a slice that needs an operator; doubles each time.
 pub const OUTSTANDING_AFTER: Duration = Duration::HOUR;
+/// Longest time between two such tries.
+pub const OUTSTANDING_EVERY: Duration = Duration::DAY;
+/// Such tries in a row, without any of it getting better, after which what is outstanding in a slice is given up: the
+/// first ones of a day and then one a day, for [`COLD_DAYS`].
+pub const REFUSED_TRIES: u8 = 5 + COLD_DAYS as u8;
+/// Slices with something outstanding that one pass takes at once. What is fresh waits for no more of a backfill than
+/// this, and a restart repeats no more.
+pub const OUTSTANDING_SLICES: usize = 8;
 
 /// Where [`Start::All`] begins: before every day that a key can name.
 const BEGINNING: Date = match Date::from_calendar_date(0, Month::January, 1) {
@@ -54,16 +69,38 @@ pub struct Progress {
     pub start: PrimitiveDateTime,
     /// First of the hot days.
     pub through: Date,
-    /// Oldest day that has something left to collect, if that is known of any.
-    pub outstanding: Option<Date>,
     /// With `floor`: the span that is collected and forgotten.
     pub done_from: PrimitiveDateTime,
     /// End of that span (this day is not in it).
     pub floor: Date,
-    /// Begin of the last deep pass that went through without a transient failure.
-    pub last_deep: Option<PrimitiveDateTime>,
-    /// Such deep passes in a row that left something outstanding before the hot days.
-    pub left_over: u8,
+    /// The sweep that is under way; `None` before anything was listed.
+    pub round: Option<Round>,
+    /// What is left in each slice.
+    pub left: [Left; SLICES],
+}
+
+/// One sweep through all slices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// When it began. The slices are due one after the other, the last one after a [`SWEEP`].
+    pub begun: PrimitiveDateTime,
+    /// Slices that are swept; at most [`SLICES`].
+    pub swept: u8,
+    /// The day that this round lists from.
+    pub from: Date,
+    /// The day that the next round lists from.
+    pub next: Date,
+}
+
+/// What is left to collect in one slice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// The oldest day that has something left, if that is known of any.
+    pub outstanding: Option<Date>,
+    /// When it was last listed from there.
+    pub tried: Option<PrimitiveDateTime>,
+    /// Tries in a row after which an operator had to act on the same day.
+    pub refused: u8,
 }
 
 /// One pass: what it lists.
@@ -71,10 +108,14 @@ pub struct Progress {
 pub struct Plan {
     /// When it was made.
     pub now: PrimitiveDateTime,
-    /// Whether it goes back further than the hot days.
-    pub deep: bool,
-    /// Every stream is listed from this day to its end.
-    pub from: Date,
+    /// The oldest day that any stream is listed from.
+    pub oldest: Date,
+    /// Slices that are listed from before the hot days.
+    pub cold: SliceSet,
+    /// Every stream is listed from the day of its slice to its end.
+    from: [Date; SLICES],
+    /// Slices that this sweep has behind it afterwards.
+    swept: u8,
 }
 
 /// What a pass came to.
@@ -83,9 +124,18 @@ pub struct PassEnd {
     /// Newest day partition that a log was listed in.
     pub newest: Option<Date>,
     /// Oldest day with something that was wanted and not collected.
-    pub unfinished: Option<Date>,
-    /// Whether any of that may succeed if only tried again.
-    pub transient: bool,
+    pub unfinished: Days,
+    /// Slices in which any of that may succeed if only tried again.
+    pub transient: SliceSet,
+}
+
+/// What an operator did not mend in time: it is not tried any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The oldest day that had something left.
+    pub from: Date,
+    /// Slices of streams.
+    pub slices: u32,
 }
 
 /// Whether an object is to be collected, as far as its key alone can tell.
@@ -102,41 +152,35 @@ pub enum Wanted {
 impl Progress {
     /// The first run of a source: everything from `start` on is outstanding.
     pub fn first(configured: Start, scope: u32, now: PrimitiveDateTime) -> Progress {
-        let start = resolve(configured, now);
+        Progress::begun_at(resolve(configured, now), configured, scope)
+    }
+
+    /// The first run after the remembered progress was lost: as [`Progress::first`], but at least as far back
+    /// as a sweep, since this source has run before.
+    pub fn lost(configured: Start, scope: u32, now: PrimitiveDateTime) -> Progress {
+        let cold = PrimitiveDateTime::new(back(now.date(), COLD_DAYS), Time::MIDNIGHT);
+        Progress::begun_at(resolve(configured, now).min(cold), configured, scope)
+    }
+
+    fn begun_at(start: PrimitiveDateTime, configured: Start, scope: u32) -> Progress {
         Progress {
             configured,
             scope,
             start,
             through: start.date(),
-            outstanding: Some(start.date()),
             done_from: start,
             floor: start.date(),
-            last_deep: None,
-            left_over: 0,
+            round: None,
+            left: [Left { outstanding: Some(start.date()), ..Left::default() }; SLICES],
         }
-    }
-
-    /// The first run after the remembered progress was lost: as [`Progress::first`], but at least as far back
-    /// as the deep pass, since this source has run before.
-    pub fn lost(configured: Start, scope: u32, now: PrimitiveDateTime) -> Progress {
-        let cold = PrimitiveDateTime::new(back(now.date(), COLD_DAYS), Time::MIDNIGHT);
-        let mut progress = Progress::first(configured, scope, now);
-        if cold < progress.start {
-            progress.start = cold;
-            progress.through = cold.date();
-            progress.outstanding = Some(cold.date());
-            progress.done_from = cold;
-            progress.floor = cold.date();
-        }
-        progress
     }
 
     /// Takes up a changed configuration.
     ///
     /// * A `start` that is written differently is resolved anew. An earlier one re-opens the backfill for the
     ///   time before the old one; a later one ends what is outstanding before it.
-    /// * Another selection (accounts, regions, prefix) makes the next pass a deep one, so that what is newly
-    ///   selected is collected back to `start`, or to the oldest day the ledger still holds: the ledger keeps
+    /// * Another selection (bucket, prefix, accounts, regions) makes everything outstanding again, so that what is
+    ///   newly selected is collected back to `start`, or to the oldest day the ledger still holds: the ledger keeps
     ///   no record of which streams an older day was collected for.
     pub fn reconcile(&mut self, configured: Start, scope: u32, now: PrimitiveDateTime) {
         if configured != self.configured {
@@ -146,7 +190,9 @@ impl Progress {
             }
             self.configured = configured;
             self.start = start;
-            self.outstanding = self.outstanding.map(|day| day.max(start.date()));
+            for left in &mut self.left {
+                left.outstanding = left.outstanding.map(|day| day.max(start.date()));
+            }
         }
         if scope != self.scope {
             self.scope = scope;
@@ -154,20 +200,38 @@ impl Progress {
         }
     }
 
-    /// What the pass that begins now has to list.
-    pub fn plan(&self, now: PrimitiveDateTime) -> Plan {
-        let hot = self.through.min(back(now.date(), HOT_DAYS));
-        let outstanding = self.outstanding.filter(|&day| day < hot);
-        let every = match outstanding {
-            Some(_) => {
-                (OUTSTANDING_AFTER * (1i32 << self.left_over.saturating_sub(1).min(10))).min(DEEP_EVERY)
+    /// What the pass that begins now has to list. `fresh_first`: no more of a backfill than has been begun.
+    pub fn plan(&self, now: PrimitiveDateTime, fresh_first: bool) -> Plan {
+        let lowest = self.lowest();
+        let mut plan =
+            Plan { now, from: [lowest; SLICES], cold: SliceSet::default(), swept: 0, oldest: lowest };
+        for (slice, left) in Slice::all().zip(&self.left) {
+            plan.from[slice.index()] = self.hot(left, now).max(lowest);
+        }
+        if let Some(round) = &self.round {
+            plan.swept = round.due(now);
+            for slice in Slice::all().take(plan.swept.into()).skip(round.swept.into()) {
+                plan.go_back(slice, round.from.max(lowest));
             }
-            None => DEEP_EVERY,
-        };
-        // A clock that stands before the last deep pass was set back: one too many does no harm.
-        let deep = self.last_deep.is_none_or(|last| now < last || now - last >= every);
-        let from = if deep { back(hot, COLD_DAYS - HOT_DAYS).min(outstanding.unwrap_or(hot)) } else { hot };
-        Plan { now, deep, from: from.max(self.lowest()) }
+        }
+        let mut due: Vec<(Slice, &Left, Date)> = Vec::with_capacity(SLICES);
+        due.extend(Slice::all().zip(&self.left).filter_map(|(slice, left)| {
+            let day = left.due(self.hot(left, now), now)?;
+            (left.tried.is_some() || !fresh_first).then_some((slice, left, day))
+        }));
+        due.sort_by_key(|(_, left, _)| left.tried);
+        for (slice, _, day) in due.into_iter().take(OUTSTANDING_SLICES) {
+            plan.go_back(slice, day.max(lowest));
+        }
+        plan.oldest = plan.from.iter().min().copied().unwrap_or(lowest);
+        plan
+    }
+
+    /// The slices whose backfill has not been tried yet, and the day each begins with. While there are any, the next
+    /// pass need not wait for the next poll.
+    pub fn waiting(&self, now: PrimitiveDateTime) -> impl Iterator<Item = (Slice, Date)> {
+        let untried = Slice::all().zip(&self.left).filter(|(_, left)| left.tried.is_none());
+        untried.filter_map(move |(slice, left)| Some((slice, left.due(self.hot(left, now), now)?)))
     }
 
     /// Whether a listed object is wanted at all.
@@ -183,25 +247,35 @@ impl Progress {
 
     /// Takes in a pass that ended with all its objects answered. Afterwards the ledger may forget the days
     /// before [`Progress::floor`], once this is durable.
-    pub fn settle(&mut self, plan: &Plan, end: &PassEnd) {
+    pub fn settle(&mut self, plan: &Plan, end: &PassEnd) -> Option<GivenUp> {
         let today = plan.now.date();
         if let Some(newest) = end.newest {
             self.through = self.through.max(back(newest.min(today), HOT_DAYS));
         }
-        let before = self.outstanding.filter(|&day| day < plan.from);
-        self.outstanding = before.into_iter().chain(end.unfinished).min();
-        if plan.deep && !end.transient {
-            self.last_deep = Some(plan.now);
-            let left_over = self.outstanding.is_some_and(|day| day < self.through);
-            self.left_over = if left_over { self.left_over.saturating_add(1) } else { 0 };
-            self.forget(today);
+        let mut given_up: Option<GivenUp> = None;
+        for (slice, left) in Slice::all().zip(&mut self.left) {
+            let cold = plan.cold.has(slice).then_some(plan.now);
+            let unfinished = end.unfinished.of(slice);
+            if let Some(day) = left.settle(plan.from(slice), unfinished, cold, end.transient.has(slice)) {
+                let sum = given_up.get_or_insert(GivenUp { from: day, slices: 0 });
+                *sum = GivenUp { from: sum.from.min(day), slices: sum.slices + 1 };
+            }
         }
+        if end.newest.is_some() || self.round.is_some() {
+            let next = back(self.through.min(back(today, HOT_DAYS)), COLD_DAYS - HOT_DAYS);
+            let first = Round { begun: plan.now, swept: 0, from: next, next };
+            self.round = Some(self.round.map_or(first, |round| round.settle(plan, next)));
+        }
+        self.forget(today);
+        given_up
     }
 
     /// Moves `floor` up behind what is settled.
     fn forget(&mut self, today: Date) {
-        let settled = self.outstanding.map_or(self.through, |day| day.min(self.through)).min(today);
-        let floor = back(settled, KEPT_DAYS);
+        let Some(round) = &self.round else { return };
+        let outstanding = self.left.iter().filter_map(|left| left.outstanding).min();
+        let settled = outstanding.map_or(self.through, |day| day.min(self.through)).min(today);
+        let floor = back(settled, KEPT_DAYS).min(round.from);
         if self.start < self.done_from && self.done_from.date() < settled {
             self.done_from = self.start; // the re-opened backfill reached what was done before
         }
@@ -213,15 +287,124 @@ impl Progress {
         }
     }
 
+    /// The first of the hot days in a slice, by the bucket and by the clock. Where the whole slice waits for its turn
+    /// anyhow, what the clock alone says is good enough meanwhile.
+    fn hot(&self, left: &Left, now: PrimitiveDateTime) -> Date {
+        let by_clock = back(now.date(), HOT_DAYS);
+        let waits = left.tried.is_none() && left.outstanding.is_some_and(|day| day <= self.through);
+        if waits { by_clock } else { by_clock.min(self.through) }
+    }
+
     /// The oldest day that a listing may have to show.
     fn lowest(&self) -> Date {
         if self.start < self.done_from { self.start.date() } else { self.start.date().max(self.floor) }
     }
 
     fn reopen(&mut self, day: Date) {
-        self.outstanding = Some(self.outstanding.map_or(day, |old| old.min(day)));
-        self.last_deep = None;
-        self.left_over = 0;
+        for left in &mut self.left {
+            let outstanding = left.outstanding.map_or(day, |old| old.min(day));
+            *left = Left { outstanding: Some(outstanding), ..Left::default() };
+        }
+    }
+}
+
+impl Round {
+    /// Slices that have to be swept by now.
+    fn due(&self, now: PrimitiveDateTime) -> u8 {
+        let all = SLICES as u8;
+        let elapsed = now - self.begun;
+        let due = if elapsed < -SWEEP {
+            all // the clock was set back: a sweep too many does no harm, one that waits for years does
+        } else {
+            let parts = elapsed.whole_seconds().max(0) / (SWEEP.whole_seconds() / SLICES as i64);
+            u8::try_from(parts).map_or(all, |parts| parts.min(all))
+        };
+        due.max(self.swept)
+    }
+
+    /// What was swept is behind it: what could not be listed stands in [`Left`] now.
+    fn settle(self, plan: &Plan, next: Date) -> Round {
+        if usize::from(plan.swept) < SLICES {
+            return Round { swept: plan.swept, ..self };
+        }
+        let on_time = (Duration::ZERO..2 * SWEEP).contains(&(plan.now - self.begun));
+        let begun = if on_time { self.begun + SWEEP } else { plan.now };
+        Round { begun, swept: 0, from: self.next, next: next.max(self.next) }
+    }
+}
+
+impl Left {
+    /// The day to list the slice from, if that is due.
+    fn due(&self, hot: Date, now: PrimitiveDateTime) -> Option<Date> {
+        let wait = match self.refused.checked_sub(1) {
+            Some(tries) => (OUTSTANDING_AFTER * (1i32 << tries.min(10))).min(OUTSTANDING_EVERY),
+            None => Duration::ZERO,
+        };
+        // A clock that stands before the last try was set back: one too many does no harm.
+        let is_due = self.tried.is_none_or(|tried| now < tried || now - tried >= wait);
+        self.outstanding.filter(|&day| is_due && day < hot)
+    }
+
+    /// Takes in a pass that listed the slice from a day on; `cold`: from before the hot days, and when. Returns the
+    /// day from which the slice is given up.
+    fn settle(
+        &mut self,
+        from: Date,
+        unfinished: Option<Date>,
+        cold: Option<PrimitiveDateTime>,
+        transient: bool,
+    ) -> Option<Date> {
+        let old = self.outstanding;
+        let before = old.filter(|&day| day < from);
+        self.outstanding = before.into_iter().chain(unfinished).min();
+        let Some(day) = self.outstanding else {
+            *self = Left::default();
+            return None;
+        };
+        if before.is_some() || cold.is_none() {
+            return None;
+        }
+        self.tried = cold;
+        self.refused = match transient {
+            true => 0,
+            false if old == Some(day) => self.refused.saturating_add(1),
+            false => 1,
+        };
+        if self.refused < REFUSED_TRIES {
+            return None;
+        }
+        *self = Left::default();
+        Some(day)
+    }
+}
+
+impl PassEnd {
+    /// A stream in this slice was not listed.
+    pub fn miss(&mut self, plan: &Plan, slice: Slice, transient: bool) {
+        self.unfinished.note(slice, plan.from(slice));
+        if transient {
+            self.transient.add(slice);
+        }
+    }
+
+    /// Nobody knows what was not listed.
+    pub fn miss_all(&mut self, plan: &Plan, transient: bool) {
+        Slice::all().for_each(|slice| self.miss(plan, slice, transient));
+    }
+}
+
+impl Plan {
+    /// The day that the streams of a slice are listed from.
+    pub fn from(&self, slice: Slice) -> Date {
+        self.from[slice.index()]
+    }
+
+    fn go_back(&mut self, slice: Slice, day: Date) {
+        let from = &mut self.from[slice.index()];
+        if day < *from {
+            *from = day;
+            self.cold.add(slice);
+        }
     }
 }
 
@@ -229,6 +412,14 @@ impl Progress {
 /// sorts behind every key of the day before.
 pub fn start_after(stream: &str, day: Date) -> String {
     format!("{stream}{:04}/{:02}/{:02}/", day.year(), u8::from(day.month()), day.day())
+}
+
+/// The day of the folders that a key of a stream names, as far as they can be read.
+pub fn day_of(key: &str) -> Option<Date> {
+    let mut parts = key.rsplit('/').skip(1);
+    let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
+    let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()
 }
 
 /// The first stamp that is wanted. Stamps are labels of five minutes, so the label that holds the moment is
@@ -253,310 +444,4 @@ fn back(day: Date, days: i64) -> Date {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn day(text: &str) -> Date {
-        let mut parts = text.split('-').map(|part| part.parse::<u16>().unwrap());
-        let (y, m, d) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
-        Date::from_calendar_date(y.into(), Month::try_from(m as u8).unwrap(), d as u8).unwrap()
-    }
-
-    fn at(date: &str, hour: u8, minute: u8) -> PrimitiveDateTime {
-        PrimitiveDateTime::new(day(date), Time::from_hms(hour, minute, 0).unwrap())
-    }
-
-    fn key(date: Date, hour: u8, minute: u8) -> LogKey {
-        let (y, m, d) = (date.year(), u8::from(date.month()), date.day());
-        LogKey::parse(&format!(
-            "AWSLogs/111122223333/CloudTrail/us-east-2/{y:04}/{m:02}/{d:02}/\
-             111122223333_CloudTrail_us-east-2_{y:04}{m:02}{d:02}T{hour:02}{minute:02}Z_a.json.gz"
-        ))
-        .unwrap()
-    }
-
-    fn all_well(newest: &str) -> PassEnd {
-        PassEnd { newest: Some(day(newest)), ..PassEnd::default() }
-    }
-
-    /// A source that has run since `since` and is up to date at `now`.
-    fn settled(since: &str, now: PrimitiveDateTime) -> Progress {
-        let mut progress = Progress::first(Start::Date(day(since)), 7, now);
-        let plan = progress.plan(now);
-        progress.settle(&plan, &PassEnd { newest: Some(now.date()), ..PassEnd::default() });
-        progress
-    }
-
-    #[test]
-    fn start_is_resolved_to_the_label_that_holds_it() {
-        let now = at("2024-03-01", 0, 3);
-        let hours = |n: u64| Start::Ago(std::time::Duration::from_secs(n * 3600));
-        assert_eq!(resolve(Start::Now, now), at("2024-03-01", 0, 0));
-        assert_eq!(resolve(hours(24), now), at("2024-02-29", 0, 0));
-        assert_eq!(resolve(hours(1), at("2026-01-01", 0, 59)), at("2025-12-31", 23, 55));
-        assert_eq!(resolve(hours(u64::MAX / 3600), now).date(), BEGINNING);
-        assert_eq!(resolve(Start::Date(day("2020-05-06")), now), at("2020-05-06", 0, 0));
-        assert_eq!(resolve(Start::All, now).date(), BEGINNING);
-    }
-
-    #[test]
-    fn the_first_pass_lists_from_the_start() {
-        for (start, from) in [
-            (Start::Now, "2026-11-23"),
-            (Start::Date(day("2013-11-13")), "2013-11-13"),
-            (Start::All, "0000-1-1"),
-        ] {
-            let plan = Progress::first(start, 0, at("2026-11-23", 12, 0)).plan(at("2026-11-23", 12, 0));
-            assert_eq!((plan.deep, plan.from), (true, day(from)));
-        }
-    }
-
-    #[test]
-    fn hot_days_are_whole_partitions_over_month_year_and_leap_day() {
-        for (now, from) in
-            [("2024-03-01", "2024-02-28"), ("2023-03-01", "2023-02-27"), ("2026-01-01", "2025-12-30")]
-        {
-            // Every minute of the day gives the same window, from midnight to midnight.
-            for (hour, minute) in [(0, 0), (0, 1), (23, 59)] {
-                let now = at(now, hour, minute);
-                let progress = settled("2020-01-01", now);
-                assert_eq!(progress.plan(now), Plan { now, deep: false, from: day(from) });
-            }
-        }
-    }
-
-    #[test]
-    fn once_a_day_the_pass_goes_back_thirty_days_but_never_before_the_start() {
-        let begun = at("2026-11-23", 12, 0);
-        let progress = settled("2020-01-01", begun);
-        assert!(!progress.plan(at("2026-11-24", 11, 59)).deep);
-        let plan = progress.plan(at("2026-11-24", 12, 0));
-        assert_eq!((plan.deep, plan.from), (true, day("2026-10-24")));
-
-        let young = settled("2026-11-20", begun);
-        assert_eq!(young.plan(at("2026-11-24", 12, 0)).from, day("2026-11-20"));
-    }
-
-    #[test]
-    fn a_clock_set_back_lists_more_not_less() {
-        let progress = settled("2026-01-01", at("2026-11-23", 12, 0));
-        let plan = progress.plan(at("2026-11-18", 12, 0));
-        assert!(plan.deep);
-        assert_eq!(plan.from, day("2026-10-19"));
-        // A dead clock battery: everything that the ledger can still tell apart.
-        assert_eq!(progress.plan(at("1970-01-01", 0, 0)).from, progress.floor);
-    }
-
-    #[test]
-    fn a_clock_that_ran_ahead_skips_no_day() {
-        let mut progress = settled("2026-01-01", at("2026-11-23", 12, 0));
-        let ahead = progress.plan(at("2099-01-01", 0, 0));
-        progress.settle(&ahead, &all_well("2026-11-23"));
-        assert_eq!(progress.plan(at("2099-01-01", 1, 0)).from, day("2026-11-21"));
-        assert_eq!(progress.plan(at("2099-01-02", 0, 0)).from, day("2026-10-24"));
-        let right = progress.plan(at("2026-11-25", 0, 0));
-        assert_eq!((right.deep, right.from), (true, day("2026-10-24")));
-    }
-
-    #[test]
-    fn a_box_that_was_off_for_weeks_lists_from_where_it_stopped() {
-        let progress = settled("2026-01-01", at("2026-06-01", 12, 0));
-        let plan = progress.plan(at("2026-11-23", 12, 0));
-        assert_eq!((plan.deep, plan.from), (true, day("2026-05-02")));
-    }
-
-    #[test]
-    fn a_bucket_that_fell_silent_is_listed_from_its_last_day() {
-        let mut progress = settled("2026-01-01", at("2026-06-01", 12, 0));
-        let mut now = at("2026-06-01", 12, 5);
-        for _ in 0..60 {
-            now += Duration::DAY;
-            let plan = progress.plan(now);
-            assert!(plan.from <= day("2026-05-30"));
-            progress.settle(&plan, &PassEnd::default());
-        }
-    }
-
-    /// elastic/beats#39065: an object that failed once was later skipped as old.
-    #[test]
-    fn a_failed_object_keeps_its_day_open_however_old_it_gets() {
-        let mut progress = settled("2026-01-01", at("2026-06-01", 12, 0));
-        let failed = PassEnd { unfinished: Some(day("2026-06-01")), ..all_well("2026-06-01") };
-        let plan = progress.plan(at("2026-06-01", 12, 5));
-        progress.settle(&plan, &failed);
-        let mut now = at("2026-06-01", 12, 10);
-        let mut waits = Vec::new();
-        let mut last_listed = now;
-        while now < at("2026-09-01", 0, 0) {
-            let plan = progress.plan(now);
-            let lists_it = plan.from <= day("2026-06-01");
-            if lists_it {
-                waits.push((now - last_listed).whole_hours());
-                last_listed = now;
-            }
-            let unfinished = lists_it.then_some(day("2026-06-01"));
-            progress.settle(&plan, &PassEnd { newest: Some(now.date()), unfinished, transient: false });
-            assert!(progress.floor <= day("2026-06-01"));
-            now += Duration::minutes(5);
-        }
-        // On every poll while it is hot, then at growing distances, then daily.
-        waits.retain(|&hours| hours > 0);
-        assert_eq!(waits[..7], [1, 2, 4, 8, 16, 24, 24]);
-        assert!(waits[7..].iter().all(|&hours| hours == 24));
-        // At last it is collected: the window closes and the ledger may forget.
-        while !progress.plan(now).deep {
-            now += Duration::minutes(5);
-        }
-        let plan = progress.plan(now);
-        progress.settle(&plan, &PassEnd { newest: Some(now.date()), ..PassEnd::default() });
-        assert_eq!(progress.plan(now).from, back(now.date(), HOT_DAYS));
-        assert_eq!(progress.floor, back(now.date(), HOT_DAYS + KEPT_DAYS));
-    }
-
-    #[test]
-    fn a_backfill_that_was_cut_short_goes_on_with_the_next_pass() {
-        let now = at("2026-11-23", 12, 0);
-        let mut progress = Progress::first(Start::Date(day("2025-01-01")), 0, now);
-        let plan = progress.plan(now);
-        let cut = PassEnd { unfinished: Some(plan.from), transient: true, ..all_well("2026-11-23") };
-        progress.settle(&plan, &cut);
-        let next = progress.plan(now + Duration::minutes(5));
-        assert_eq!((next.deep, next.from), (true, day("2025-01-01")));
-    }
-
-    #[test]
-    fn start_does_not_move_on_restart_and_an_earlier_one_reopens_the_backfill() {
-        let now = at("2026-11-23", 12, 0);
-        let day_ago = Start::Ago(std::time::Duration::from_secs(24 * 3600));
-        let mut progress = Progress::first(day_ago, 0, now);
-        let plan = progress.plan(now);
-        progress.settle(&plan, &all_well("2026-11-23"));
-        let before = progress.clone();
-        progress.reconcile(day_ago, 0, at("2026-12-23", 12, 0));
-        assert_eq!(progress, before);
-
-        progress.reconcile(Start::Date(day("2026-01-01")), 0, at("2026-11-23", 13, 0));
-        let plan = progress.plan(at("2026-11-23", 13, 0));
-        assert_eq!((plan.deep, plan.from), (true, day("2026-01-01")));
-        assert_eq!(progress.wants(&key(day("2026-11-22"), 11, 55)), Wanted::Yes);
-        progress.settle(&plan, &all_well("2026-11-23"));
-        assert_eq!(progress.outstanding, None);
-    }
-
-    #[test]
-    fn days_that_the_ledger_forgot_are_not_collected_again_when_start_moves_back() {
-        let now = at("2026-11-23", 12, 0);
-        let mut progress = settled("2026-06-01", now);
-        let floor = day("2026-10-17");
-        assert_eq!(progress.floor, floor);
-        progress.reconcile(Start::Date(day("2026-03-01")), 7, now);
-        let plan = progress.plan(now);
-        assert_eq!(plan.from, day("2026-03-01"));
-        for (date, wanted) in [
-            ("2026-02-28", Wanted::BeforeStart),
-            ("2026-03-01", Wanted::Yes),
-            ("2026-05-31", Wanted::Yes),
-            ("2026-06-01", Wanted::Settled),
-            ("2026-10-16", Wanted::Settled),
-            ("2026-10-17", Wanted::Yes),
-        ] {
-            assert_eq!(progress.wants(&key(day(date), 3, 0)), wanted, "{date}");
-        }
-        progress.settle(&plan, &all_well("2026-11-23"));
-        assert_eq!(progress.wants(&key(day("2026-03-01"), 3, 0)), Wanted::Settled);
-    }
-
-    #[test]
-    fn a_later_start_ends_the_backfill_before_it() {
-        let now = at("2026-11-23", 12, 0);
-        let mut progress = Progress::first(Start::All, 0, now);
-        progress.reconcile(Start::Date(day("2026-11-01")), 0, now);
-        let plan = progress.plan(now);
-        assert_eq!(plan.from, day("2026-11-01"));
-        progress.settle(&plan, &all_well("2026-11-23"));
-        assert_eq!(progress.outstanding, None);
-        assert!(!progress.plan(now).deep);
-    }
-
-    #[test]
-    fn another_selection_is_listed_at_once_as_far_back_as_the_ledger_goes() {
-        let now = at("2026-11-23", 12, 0);
-        let mut progress = settled("2026-06-01", now);
-        progress.reconcile(progress.configured, 8, now);
-        let plan = progress.plan(now);
-        assert_eq!((plan.deep, plan.from), (true, progress.floor));
-    }
-
-    #[test]
-    fn lost_progress_goes_back_as_far_as_the_deep_pass() {
-        let now = at("2026-11-23", 12, 0);
-        assert_eq!(Progress::lost(Start::Now, 0, now).plan(now).from, day("2026-10-24"));
-        assert_eq!(Progress::lost(Start::All, 0, now).plan(now).from, BEGINNING);
-    }
-
-    #[test]
-    fn a_listing_begins_behind_the_day_before_and_before_the_day() {
-        let stream = key(day("2026-01-01"), 0, 0).stream().to_owned();
-        let first = start_after(&stream, day("2026-01-01"));
-        assert!(key(day("2025-12-31"), 23, 55).as_str() < first.as_str());
-        assert!(first.as_str() < key(day("2026-01-01"), 0, 0).as_str());
-        assert!(start_after(&stream, BEGINNING).ends_with("/0000/01/01/"));
-    }
-
-    proptest! {
-        /// A naive bucket in which every day's objects appear days later, in any order, are listed by a clock
-        /// that jumps about, and fail now and then: what is wanted is collected exactly once, although the
-        /// ledger forgets whatever it may.
-        #[test]
-        fn late_objects_are_collected_exactly_once(
-            steps in proptest::collection::vec(
-                (0i64..4, 0i64..=COLD_DAYS - 4, prop_oneof![6 => Just(0i64), 1 => -400i64..400], 0u8..10),
-                1..60
-            ),
-            start in 0i64..30,
-        ) {
-            let zero = day("2024-01-15");
-            let mut today = zero;
-            let start = Start::Date(zero + Duration::days(start));
-            let mut progress = None;
-            let mut bucket: BTreeMap<Date, u32> = BTreeMap::new(); // day of an object -> times collected
-            let mut ledger: BTreeMap<Date, ()> = BTreeMap::new();
-            let quiet = std::iter::repeat_n((1, 0, 0, 9), 20);
-            for (forward, late, clock, luck) in steps.into_iter().chain(quiet) {
-                today += Duration::days(forward);
-                bucket.entry(back(today, late)).or_default();
-                bucket.entry(today).or_default();
-                let now = PrimitiveDateTime::new(today + Duration::days(clock), Time::MIDNIGHT);
-                let progress = progress.get_or_insert_with(|| Progress::first(start, 0, now));
-                let plan = progress.plan(now);
-                let mut end = PassEnd::default();
-                for (&date, times) in bucket.range_mut(plan.from..) {
-                    end.newest = Some(date);
-                    if progress.wants(&key(date, 0, 0)) != Wanted::Yes || ledger.contains_key(&date) {
-                        continue;
-                    }
-                    if luck < 3 {
-                        end.unfinished = end.unfinished.or(Some(date));
-                        end.transient |= luck == 0;
-                    } else {
-                        *times += 1;
-                        ledger.insert(date, ());
-                    }
-                }
-                progress.settle(&plan, &end);
-                let floor = progress.floor;
-                ledger.retain(|&date, ()| date >= floor);
-                prop_assert!(progress.floor <= progress.through);
-                prop_assert!(progress.outstanding.is_none_or(|day| progress.floor <= day));
-            }
-            let first = progress.map_or(today, |progress| progress.start.date());
-            for (date, times) in bucket {
-                prop_assert_eq!(times, u32::from(date >= first), "{}", date);
-            }
-        }
-    }
-}
+mod tests;

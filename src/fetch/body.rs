@@ -84,6 +84,20 @@ struct State {
     reader_gone: bool,
 }
 
+#[cfg(test)]
+impl BodyReader {
+    /// A whole body that has arrived, of one buffer at most.
+    pub(crate) fn of(bytes: &[u8]) -> BodyReader {
+        let (mut writer, reader) = Slot::new().open();
+        writer.filling = writer.exchange.pool.take();
+        let buffer = writer.filling.as_mut().expect("a new slot's buffer");
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        writer.filled = bytes.len();
+        writer.end(Ok(()));
+        reader
+    }
+}
+
 /// The fetching end.
 #[derive(Debug)]
 pub(super) struct BodyWriter {

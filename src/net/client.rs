@@ -23,7 +23,7 @@ use super::clock::Clock;
 use super::connect::{self, Answered, Connector};
 use super::error::{Error, Kind};
 use super::proxy::Proxies;
-use super::tls;
+use super::tls::{self, Identity};
 use crate::limits;
 
 /// Connections kept open without a request, each host.
@@ -57,6 +57,8 @@ impl Default for Timeouts {
 pub struct Options<'a> {
     /// A file of CA certificates (PEM) that are trusted besides the system's.
     pub ca_file: Option<&'a Path>,
+    /// What is shown to a server that asks for a certificate.
+    pub identity: Option<&'a Identity>,
     /// Which proxy requests go through.
     pub proxies: Proxies,
     /// How long to wait for what.
@@ -80,8 +82,8 @@ impl Client {
     /// When `ca_file` cannot be read or holds no certificate. A system without CA certificates is an error
     /// only of requests that use TLS.
     pub fn new(options: Options<'_>) -> io::Result<Client> {
-        let Options { ca_file, proxies, timeouts } = options;
-        let (config, no_trust) = tls::config(ca_file)?;
+        let Options { ca_file, identity, proxies, timeouts } = options;
+        let (config, no_trust) = tls::config(ca_file, identity)?;
         Ok(Client::build(config, no_trust, proxies, timeouts))
     }
 

@@ -359,7 +359,7 @@ mod tests {
 
     fn client(proxies: Proxies) -> Client {
         let ca_file = tls_file("ca.pem");
-        Client::new(Options { ca_file: Some(&ca_file), proxies, timeouts: TIMEOUTS }).unwrap()
+        Client::new(Options { ca_file: Some(&ca_file), identity: None, proxies, timeouts: TIMEOUTS }).unwrap()
     }
 
     async fn get(client: &Client, uri: &str) -> Result<Bytes, Error> {
@@ -416,7 +416,7 @@ mod tests {
         let target = format!("https://localhost:{server}/").parse().unwrap();
         let io = TokioIo::new(stream);
         let io = tunnel(io, &target, "localhost", &proxy(port, None), &Clock::default()).await.unwrap();
-        let (config, _) = crate::net::tls::config(Some(&tls_file("ca.pem"))).unwrap();
+        let (config, _) = crate::net::tls::config(Some(&tls_file("ca.pem")), None).unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let mut tls = connector.connect(name, io.into_inner()).await.unwrap();

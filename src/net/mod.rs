@@ -17,3 +17,4 @@ pub use client::{Body, Client, Options, Timeouts};
 pub use clock::Clock;
 pub use error::{Error, Kind};
 pub use proxy::{NoProxy, Proxies, Proxy};
+pub use tls::{Identity, Trust};

@@ -1,9 +1,10 @@
-//! Whom to trust: the system's CA certificates and those of one file. The crypto provider is named, never
+//! Whom to trust: the system's CA certificates and those of one file; and what to show when a server asks who is
+//! there ([`Identity`]). The crypto provider is named, never
 //! taken from a process-wide default. What is trusted is webpki's decision alone; [`Verifier`] adds the name of
 //! an issuer that it does not know to the fault.
 
 use std::error::Error as StdError;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -11,19 +12,45 @@ use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme, WantsVerifier,
 };
 
 use super::issuer::issuer;
+use crate::config::bounded;
+use crate::limits;
 
 /// Sessions kept for resumption: a few endpoints, some connections each.
 const SESSIONS: usize = 16;
 
+/// A client's certificate and its key, for servers that want one (mutual TLS).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// PEM: the certificate, then those that it is signed by, if the server may not know them.
+    pub cert_file: PathBuf,
+    /// PEM: the key, not encrypted.
+    pub key_file: PathBuf,
+}
+
+/// What the configuration says of TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Trust {
+    /// PEM certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What is shown to a server that asks.
+    pub identity: Option<Identity>,
+}
+
 /// A configuration, and why it trusts nobody if so: that only matters when TLS is used.
-pub(super) fn config(ca_file: Option<&Path>) -> io::Result<(ClientConfig, Option<Box<str>>)> {
+///
+/// # Errors
+/// A text with the file's path: one that cannot be read, holds nothing of use, or a key that is not the certificate's.
+pub(super) fn config(
+    ca_file: Option<&Path>,
+    identity: Option<&Identity>,
+) -> io::Result<(ClientConfig, Option<Box<str>>)> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
@@ -41,13 +68,13 @@ pub(super) fn config(ca_file: Option<&Path>) -> io::Result<(ClientConfig, Option
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(io::Error::other)?;
-    let config = finished(builder().dangerous().with_custom_certificate_verifier(Arc::new(Verifier(webpki))));
-    Ok((config, None))
+    let builder = builder().dangerous().with_custom_certificate_verifier(Arc::new(Verifier(webpki)));
+    Ok((finished(builder, identity)?, None))
 }
 
 /// For a client that never uses TLS.
 pub(super) fn trusting_nobody() -> ClientConfig {
-    finished(builder().with_root_certificates(RootCertStore::empty()))
+    with_sessions(builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
@@ -56,8 +83,47 @@ fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
         .expect("ring has the default versions")
 }
 
-fn finished(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
-    let mut config = builder.with_no_client_auth();
+fn finished(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    identity: Option<&Identity>,
+) -> io::Result<ClientConfig> {
+    let Some(identity) = identity else { return Ok(with_sessions(builder.with_no_client_auth())) };
+    let (chain, key) = load(identity)?;
+    let config = builder.with_client_auth_cert(chain, key).map_err(|error| {
+        let Identity { cert_file, key_file } = identity;
+        let why = match error {
+            Error::InconsistentKeys(_) => "they do not belong together".to_owned(),
+            error => error.to_string(),
+        };
+        io::Error::other(format!(
+            "the client certificate {} and its key {}: {why}",
+            cert_file.display(),
+            key_file.display()
+        ))
+    })?;
+    Ok(with_sessions(config))
+}
+
+/// The certificates and the key of an identity.
+fn load(identity: &Identity) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let Identity { cert_file, key_file } = identity;
+    let fault = |what: &str, path: &Path, why: &dyn fmt::Display| {
+        io::Error::other(format!("the client {what} {}: {why}", path.display()))
+    };
+    let certificates =
+        bounded(cert_file, limits::CA_FILE_BYTES).map_err(|error| fault("certificate", cert_file, &error))?;
+    let chain = CertificateDer::pem_slice_iter(&certificates)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| fault("certificate", cert_file, &error))?;
+    let key = bounded(key_file, limits::SECRET_BYTES).map_err(|error| fault("key", key_file, &error))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| fault("key", key_file, &error))?;
+    match chain.is_empty() {
+        true => Err(fault("certificate", cert_file, &"there is no certificate in it")),
+        false => Ok((chain, key)),
+    }
+}
+
+fn with_sessions(mut config: ClientConfig) -> ClientConfig {
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     config
 }
@@ -148,7 +214,7 @@ mod tests {
     fn a_ca_file_without_a_certificate_is_said_with_its_path() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "not a certificate\n").unwrap();
-        let error = config(Some(file.path())).unwrap_err().to_string();
+        let error = config(Some(file.path()), None).unwrap_err().to_string();
         assert!(
             error.contains(&*file.path().to_string_lossy()) && error.contains("no certificate"),
             "{error}"
@@ -157,7 +223,26 @@ mod tests {
 
     #[test]
     fn a_ca_file_that_is_not_there_is_said_with_its_path() {
-        let error = config(Some(Path::new("/nowhere/ca.pem"))).unwrap_err().to_string();
+        let error = config(Some(Path::new("/nowhere/ca.pem")), None).unwrap_err().to_string();
         assert!(error.contains("/nowhere/ca.pem"), "{error}");
+    }
+
+    #[test]
+    fn a_client_certificate_needs_its_own_key_and_faults_name_the_file() {
+        let file = crate::net::scripted::tls_file;
+        let identity = |cert: &str, key: &str| Identity { cert_file: file(cert), key_file: file(key) };
+        let ca = file("ca.pem");
+        let config =
+            |identity| config(Some(&ca), Some(&identity)).map(drop).map_err(|error| error.to_string());
+        assert_eq!(config(identity("server.pem", "server.key")), Ok(()));
+        for (cert, key, named, why) in [
+            ("ca.pem", "server.key", "ca.pem", "do not belong together"),
+            ("server.key", "server.key", "server.key", "no certificate"),
+            ("server.pem", "ca.pem", "ca.pem", "client key"),
+            ("nowhere.pem", "server.key", "nowhere.pem", "client certificate"),
+        ] {
+            let text = config(identity(cert, key)).unwrap_err();
+            assert!(text.contains(named) && text.contains(why), "{text}");
+        }
     }
 }

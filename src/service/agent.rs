@@ -254,19 +254,22 @@ impl Agent {
     }
 }
 
-/// Passes, one after the other, until one leaves nothing behind that may yet pass by itself. What is left then
-/// has to be mended by an operator.
+/// Passes, one after the other, until all of the history is listed and one leaves nothing behind that may yet pass by
+/// itself. What is left then has to be mended by an operator.
 async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> Option<Trouble> {
     let mut again = Backoff::new(ONCE_AGAIN.0, ONCE_AGAIN.1);
+    let mut left = None;
     loop {
         let report = poller.pass(UtcDateTime::now()).await;
-        if report.is_complete() {
-            return None;
+        let lasting = report.trouble().filter(|trouble| !trouble.transient && !report.is_complete());
+        left = left.or(lasting.cloned());
+        if report.more {
+            again.reset();
+        } else if report.is_complete() || lasting.is_some() {
+            return left;
+        } else {
+            tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
         }
-        if let Some(trouble) = report.trouble().filter(|trouble| !trouble.transient) {
-            return Some(trouble.clone());
-        }
-        tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
     }
 }
 

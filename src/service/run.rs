@@ -1,8 +1,13 @@
 //! The command `run`: configuration → lock → runtime → agent → signals → exit code, read top-down.
+//!
+//! A state directory that is *removed* under the agent takes the lock with it: whatever is written from then on is
+//! nobody's. The agent then starts anew in an empty one, as after a first start. One that was moved away or unmounted
+//! may come back: the agent waits for it (see the storekeeper).
 
 use std::fs::File;
 use std::future::pending;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -51,14 +56,14 @@ const CONFIG_CAUSES: [&str; 15] = [
 pub fn main(options: RunOptions) -> ExitCode {
     logging::init(options.config.agent.log_level);
     let run = || -> Result<Exit, (Exit, String)> {
-        let _lock = lock(&options.config.agent.state_dir).map_err(|text| (Exit::Io, text))?;
+        let lock = Lock::take(&options.config.agent.state_dir).map_err(|text| (Exit::Io, text))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(16)
             .thread_keep_alive(Duration::from_secs(1))
             .build()
             .map_err(|fault| (Exit::Unavailable, format!("the runtime could not be started: {fault}")))?;
-        let exit = LocalSet::new().block_on(&runtime, supervise(&options))?;
+        let exit = LocalSet::new().block_on(&runtime, supervise(&options, lock))?;
         runtime.shutdown_timeout(LAST_WAIT);
         Ok(exit)
     };
@@ -72,7 +77,7 @@ pub fn main(options: RunOptions) -> ExitCode {
 }
 
 /// Starts an agent, minds the signals, starts another one when a new configuration is good.
-async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
+async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, String)> {
     let mut signals = Signals::new()
         .map_err(|fault| (Exit::Unavailable, format!("signal handlers could not be installed: {fault}")))?;
     let board = Rc::new(Board::new(|| None));
@@ -97,8 +102,8 @@ async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
         };
         notify::ready();
         board.show(Some(agent.view()));
-        let end = mind(&mut agent, &mut signals, options, deadline).await;
-        if !matches!(end, End::Reload(_)) {
+        let end = mind(&mut agent, &mut signals, options, deadline, &lock).await;
+        if !matches!(end, End::Reload(_) | End::Removed) {
             notify::stopping();
         }
         tokio::select! {
@@ -108,6 +113,11 @@ async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
         board.show(None);
         match end {
             End::Reload(new) => before = Some(std::mem::replace(&mut config, new)),
+            End::Removed => {
+                drop(agent);
+                drop(lock);
+                lock = Lock::take(&config.agent.state_dir).map_err(|text| (Exit::Io, text))?;
+            }
             End::Stopped => return Ok(Exit::Done),
             End::TimedOut => {
                 print(&agent.books());
@@ -127,6 +137,8 @@ async fn supervise(options: &RunOptions) -> Result<Exit, (Exit, String)> {
 enum End {
     Stopped,
     Reload(Arc<Config>),
+    /// The state directory was removed.
+    Removed,
     Once(Vec<Trouble>),
     TimedOut,
 }
@@ -136,6 +148,7 @@ async fn mind(
     signals: &mut Signals,
     options: &RunOptions,
     deadline: Option<Instant>,
+    lock: &Lock,
 ) -> End {
     let show = options.once && std::io::stderr().is_terminal();
     let mut renew = tokio::time::interval(if show { PROGRESS } else { STATUS });
@@ -153,7 +166,14 @@ async fn mind(
             },
             left = agent.finish_once(), if options.once => return End::Once(left.to_vec()),
             () = at(deadline) => return End::TimedOut,
-            _ = renew.tick() => {}
+            _ = renew.tick() => if lock.is_removed() {
+                error!(
+                    "the state directory {} was removed while the agent was running; it starts anew, and collects again \
+                     what was not delivered, as far back as `start` says",
+                    agent.config().agent.state_dir.display()
+                );
+                return End::Removed;
+            }
         }
         let summary = agent.summary();
         notify::status(&summary);
@@ -229,27 +249,36 @@ async fn at(deadline: Option<tokio::time::Instant>) {
 }
 
 /// One agent on a state directory: the lock goes with the process, however it ends.
-fn lock(state_dir: &Path) -> Result<File, String> {
-    let path = state_dir.join("lock");
-    let open = || -> std::io::Result<File> {
-        std::fs::create_dir_all(state_dir)?;
-        File::options().create(true).write(true).truncate(false).open(&path)
-    };
-    let file = open().map_err(|fault| {
-        format!(
-            "{}: {fault}; the state directory must exist or be creatable, and belong to the user that runs trailspool",
-            path.display()
-        )
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(format!(
-            "{}: another trailspool is at work on this state directory; stop it first, or give this one a state_dir of its own",
-            path.display()
-        )),
-        Err(std::fs::TryLockError::Error(fault)) => {
-            Err(format!("{}: cannot be locked: {fault}", path.display()))
+struct Lock(File);
+
+impl Lock {
+    fn take(state_dir: &Path) -> Result<Lock, String> {
+        let path = state_dir.join("lock");
+        let open = || -> std::io::Result<File> {
+            std::fs::create_dir_all(state_dir)?;
+            File::options().create(true).write(true).truncate(false).open(&path)
+        };
+        let file = open().map_err(|fault| {
+            format!(
+                "{}: {fault}; the state directory must exist or be creatable, and belong to the user that runs trailspool",
+                path.display()
+            )
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(format!(
+                "{}: another trailspool is at work on this state directory; stop it first, or give this one a state_dir of its own",
+                path.display()
+            )),
+            Err(std::fs::TryLockError::Error(fault)) => {
+                Err(format!("{}: cannot be locked: {fault}", path.display()))
+            }
         }
+    }
+
+    /// Whether the file has lost its name: somebody removed the state directory.
+    fn is_removed(&self) -> bool {
+        self.0.metadata().is_ok_and(|data| data.nlink() == 0)
     }
 }
 

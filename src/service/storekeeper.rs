@@ -9,11 +9,16 @@
 //!
 //! A full spool is a state, not an error: the storekeeper commits what is whole, then waits for the outputs
 //! with the object still open. Its fetch stalls behind it, and so does everything before (invariant 8).
+//!
+//! So is a disk that refuses something (no room, no inodes, read-only, an error of the medium, a folder that is gone).
+//! What came since the last commit is taken back and fetched again; a sync that failed is never tried again on the
+//! same file. Then nothing is taken until the disk takes a probe, and that is shown ([`StoreStatus::fault`]).
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -87,10 +92,9 @@ pub enum Read {
 pub struct StoreStatus {
     /// The spool is full and the storekeeper waits for the outputs.
     pub full: AtomicBool,
-    /// The disk refuses writes and the storekeeper tries again.
-    pub disk_fault: AtomicBool,
     /// What each rule removed.
     pub drops: RuleDrops,
+    fault: Mutex<Option<String>>,
 }
 
 /// What each rule of each source removed since the start: told by the storekeeper with every commit. As many counts as
@@ -124,6 +128,50 @@ impl RuleDrops {
     }
 }
 
+impl StoreStatus {
+    /// What the disk of the state directory refuses, and what to do; `None` while it refuses nothing. Fetching pauses
+    /// until it is over.
+    pub fn fault(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    /// Notes a fault, and logs it when it is another one than before.
+    fn raise(&self, what: &dyn std::fmt::Display, kind: Option<io::ErrorKind>) {
+        let text = format!("{what}; {}", advice(kind));
+        let mut fault = self.lock();
+        if fault.as_ref() != Some(&text) {
+            error!(
+                "{text}. Fetching pauses, and goes on by itself; what came since the last commit is fetched again"
+            );
+            *fault = Some(text);
+        }
+    }
+
+    fn clear(&self) {
+        if self.lock().take().is_some() {
+            info!("the state directory can be written again: fetching goes on");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an operator can do about an error of the state directory's disk.
+fn advice(kind: Option<io::ErrorKind>) -> &'static str {
+    use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match kind {
+        Some(StorageFull | QuotaExceeded) => {
+            "make room on the state directory's disk, or inodes (`df`, `df -i`)"
+        }
+        Some(ReadOnlyFilesystem) => "the disk is read-only: look into the kernel's log, and remount it",
+        Some(NotFound) => "the state directory, or a part of it, was removed or unmounted under the agent",
+        Some(PermissionDenied) => "the state directory must belong to the user that trailspool runs as",
+        _ => "look into the kernel's log for what is wrong with the state directory's disk",
+    }
+}
+
 /// An ended object that waits for the commit.
 struct Ended {
     wanted: Wanted,
@@ -144,6 +192,8 @@ pub struct Storekeeper<D: Disk> {
     first_ended: Option<Instant>,
     reclaimed: Instant,
     disk_backoff: Backoff,
+    /// The last attempt to remove segments failed, and that was told.
+    reclaim_fault: bool,
     stop: Arc<AtomicBool>,
     status: Arc<StoreStatus>,
 }
@@ -182,6 +232,7 @@ impl<D: Disk> Storekeeper<D> {
             first_ended: None,
             reclaimed: Instant::now(),
             disk_backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+            reclaim_fault: false,
             stop,
             status,
         }
@@ -325,14 +376,14 @@ impl<D: Disk> Storekeeper<D> {
             reason: unfit.slug,
             detail: &unfit.why,
         };
-        let mut raw = self.quarantine.writer(&entry).map_err(|fault| no_quarantine(&fault))?;
+        let mut raw = self.quarantine.writer(&entry).map_err(no_quarantine)?;
         while let Some(chunk) = next_chunk(body)? {
-            raw.append(chunk).map_err(|fault| no_quarantine(&fault))?;
+            raw.append(chunk).map_err(no_quarantine)?;
         }
         if body.bytes_read() != wanted.size {
             return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
-        raw.finish().map_err(|fault| no_quarantine(&fault))?;
+        raw.finish().map_err(no_quarantine)?;
         self.with_room(|writer| writer.begin(id))?;
         self.end(id, ObjectFate::Quarantined, Counts::default())?;
         warn!("{}: set aside whole: {}", name(id), unfit.why);
@@ -413,9 +464,6 @@ impl<D: Disk> Storekeeper<D> {
                 ObjectFate::Quarantined => Outcome::Quarantined,
             });
         }
-        if self.status.disk_fault.swap(false, Ordering::Relaxed) {
-            info!("the state directory can be written again: fetching goes on");
-        }
         self.disk_backoff.reset();
         ControlFlow::Continue(())
     }
@@ -435,10 +483,11 @@ impl<D: Disk> Storekeeper<D> {
                     counts: ended.counts,
                 })
                 .collect();
-            let Err(fault) = self.ledger.insert(committed, &entries) else { return };
-            if !self.status.disk_fault.swap(true, Ordering::Relaxed) {
-                error!("{fault}; fetching pauses until the ledger can be written");
-            }
+            let Err(fault) = self.ledger.insert(committed, &entries) else {
+                self.status.clear();
+                return;
+            };
+            self.status.raise(&fault, fault.kind());
             if self.pause().is_break() {
                 return;
             }
@@ -452,10 +501,20 @@ impl<D: Disk> Storekeeper<D> {
         }
         self.first_ended = None;
         self.writer.rollback();
-        if !self.status.disk_fault.swap(true, Ordering::Relaxed) {
-            error!("{fault}; objects since the last commit will be fetched again");
+        self.status.raise(fault, fault.kind());
+        while self.pause().is_continue() {
+            // Room may come from what the outputs have taken meanwhile.
+            self.reclaim();
+            match self.spool.probe() {
+                Ok(()) => return self.status.clear(),
+                Err(error) => {
+                    self.status.raise(
+                        &format_args!("the state directory refuses a probe: {error}"),
+                        Some(error.kind()),
+                    );
+                }
+            }
         }
-        let _ = self.pause();
     }
 
     /// Waits before the disk is tried again. Break: the agent stops.
@@ -473,20 +532,28 @@ impl<D: Disk> Storekeeper<D> {
     /// Removes the segments that every output and the ledger have behind them. Whether any went.
     fn reclaim(&mut self) -> bool {
         self.reclaimed = Instant::now();
+        let mut fault = None;
         let mut through = self.ledger.checkpoint();
         if self.spool.needed_by_outputs() > through.segment {
             match self.ledger.save() {
                 Ok(saved) => through = saved,
-                Err(fault) => warn!("{fault}; until it can be saved, its log in the spool is kept"),
+                Err(error) => {
+                    fault = Some(format!("{error}; until it can be saved, its log in the spool is kept"));
+                }
             }
         }
-        match self.writer.reclaim(through) {
+        let freed = match self.writer.reclaim(through) {
             Ok(freed) => freed > 0,
-            Err(fault) => {
-                warn!("{fault}; it is tried again");
+            Err(error) => {
+                fault = Some(format!("{error}; it is tried again"));
                 false
             }
+        };
+        let told = std::mem::replace(&mut self.reclaim_fault, fault.is_some());
+        if let Some(text) = fault.filter(|_| !told) {
+            warn!("{text}");
         }
+        freed
     }
 }
 
@@ -552,13 +619,13 @@ impl<D: Disk> Sink for Intake<'_, D> {
                     reason: why.slug(),
                     detail: &why.to_string(),
                 };
-                self.broken.insert(quarantine.writer(&entry).map_err(|fault| no_quarantine(&fault))?)
+                self.broken.insert(quarantine.writer(&entry).map_err(no_quarantine)?)
             }
         };
-        raw.append(part).map_err(|fault| no_quarantine(&fault))?;
+        raw.append(part).map_err(no_quarantine)?;
         if last {
             if let Some(raw) = self.broken.take() {
-                raw.finish().map_err(|fault| no_quarantine(&fault))?;
+                raw.finish().map_err(no_quarantine)?;
             }
             self.counts.records += 1;
             self.counts.quarantined += 1;
@@ -589,10 +656,17 @@ fn another_body(wanted: &Wanted, len: u64, why: &str) -> Missed {
     Missed::Fetch(FetchFailed(Fault::new(Class::Retry, "bad-answer", text)))
 }
 
-fn no_quarantine(fault: &std::io::Error) -> Missed {
-    Missed::Later(format!("the quarantine cannot be written, the object is tried again later: {fault}"))
+fn no_quarantine(fault: io::Error) -> Missed {
+    Missed::Disk(SpoolError::Disk {
+        what: "set something aside in",
+        path: quarantine::DIR.into(),
+        error: fault,
+    })
 }
 
 fn name(id: &ObjectId) -> String {
     format!("source {}: s3://{}/{}", id.source, id.bucket, id.key)
 }
+
+#[cfg(test)]
+mod tests;

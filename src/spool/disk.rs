@@ -53,6 +53,6 @@ pub trait DiskFile: Send + 'static {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts or extends (with zeros).
     fn set_len(&mut self, len: u64) -> io::Result<()>;
-    /// fdatasync.
+    /// fdatasync. `NotFound` when the file has lost its name: bytes that nobody can open again are not durable.
     fn sync(&mut self) -> io::Result<Synced>;
 }

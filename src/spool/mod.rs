@@ -49,7 +49,10 @@ pub use recovery::{Opened, Recovery, open};
 pub use writer::{Uncommitted, Writer};
 
 use crate::limits;
-use disk::Disk;
+use disk::{Disk, DiskFile};
+
+/// Bytes of one write of a probe.
+const PROBE_PART: usize = 16 * 1024;
 
 /// What the configuration says of the spool.
 #[derive(Debug, Clone)]
@@ -155,6 +158,14 @@ impl SpoolError {
     ) -> impl FnOnce(io::Error) -> SpoolError {
         let path = path.into();
         move |error| SpoolError::Disk { what, path, error }
+    }
+
+    /// Which error of the disk it was.
+    pub fn kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            SpoolError::Disk { error, .. } => Some(error.kind()),
+            _ => None,
+        }
     }
 
     /// Whether the file system, not the spool's own bound, has no room: after a rollback, wait and try again.
@@ -265,6 +276,23 @@ impl<D: Disk> Spool<D> {
     /// Where damaged parts of the log are set aside.
     pub fn quarantine(&self) -> &Quarantine<D> {
         &self.quarantine
+    }
+
+    /// Finds out whether the disk takes new files, bytes and syncs again: writes [`limits::PROBE_BYTES`] to a file of
+    /// their own, and removes it.
+    pub fn probe(&self) -> io::Result<()> {
+        let path = atomic::join(segment::DIR, &format!("probe{}", atomic::TEMP));
+        let write = || -> io::Result<()> {
+            let mut file = self.disk.create(&path)?;
+            let part = [0; PROBE_PART];
+            for offset in (0..limits::PROBE_BYTES).step_by(PROBE_PART) {
+                file.write_at(offset as u64, &part)?;
+            }
+            file.sync().map(drop)
+        };
+        let written = write();
+        let removed = self.disk.remove(&path);
+        written.and(removed)
     }
 
     /// A reader that stands at the output's cursor.

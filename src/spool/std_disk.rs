@@ -1,11 +1,12 @@
 //! The [`Disk`] of the running agent: one folder of a real file system.
 //!
 //! Folders are made with mode 0700 and files with 0600. [`DiskFile::sync`] is fdatasync, which on Linux also
-//! writes a changed length; names become durable with [`Disk::sync_dir`], an fsync of the folder.
+//! writes a changed length; names become durable with [`Disk::sync_dir`], an fsync of the folder. A file that was
+//! removed under the agent goes on taking bytes, and fdatasync has nothing against it: so its number of names is asked.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,7 +123,11 @@ impl DiskFile for StdFile {
     }
 
     fn sync(&mut self) -> io::Result<Synced> {
-        self.0.sync_data().map(|()| Synced::after_ok_sync())
+        self.0.sync_data()?;
+        match self.0.metadata()?.nlink() {
+            0 => Err(io::Error::new(io::ErrorKind::NotFound, "it was removed while it was being written")),
+            _ => Ok(Synced::after_ok_sync()),
+        }
     }
 }
 
@@ -199,6 +204,17 @@ mod tests {
         assert_eq!(disk.list("not there").unwrap(), []);
         assert_eq!(disk.list("").unwrap(), [], "folders are not files");
         assert_eq!(disk.open("d/x").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_never_said_to_be_durable() {
+        let (folder, disk) = disk();
+        disk.create_dir("d").unwrap();
+        let mut file = disk.create("d/x").unwrap();
+        file.write_at(0, b"abc").unwrap();
+        fs::remove_dir_all(folder.path().join("a")).unwrap();
+        file.write_at(3, b"abc").unwrap();
+        assert_eq!(file.sync().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

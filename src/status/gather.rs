@@ -77,7 +77,7 @@ impl View {
                 max: self.config.spool.max_bytes,
                 oldest: self.oldest(now),
                 full: self.store.full.load(Relaxed),
-                disk_fault: self.store.disk_fault.load(Relaxed),
+                disk_fault: self.store.fault().map(cut),
                 damaged: self.spool.damaged(),
                 queued: self.queue.len() as u64,
                 in_work: self.queue.in_work() as u64,
@@ -142,6 +142,7 @@ impl View {
             newest: status.newest_collected().map(stamp),
             counters: counters(status),
             rule_drops: self.store.drops.of(&source.name),
+            backfill: status.backfill().map(|backfill| backfill.to_string()),
             trouble,
             warnings: status
                 .warnings()

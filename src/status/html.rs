@@ -109,6 +109,9 @@ fn source(out: &mut String, source: &Source, now: i64) {
         trend(out, "Records", source.recent.iter().map(|span| span[1]));
         out.push_str("</div>\n");
     }
+    if let Some(backfill) = &source.backfill {
+        note(out, "past", "The past is being collected", backfill);
+    }
     if let Some(trouble) = &source.trouble {
         let since = format!("{} for {}", trouble.cause, span(seconds(now - trouble.since)));
         note(out, if trouble.transient { "warn" } else { "bad" }, &since, &trouble.text);
@@ -145,8 +148,8 @@ fn output(out: &mut String, output: &Output, now: i64) {
 
 fn stores(out: &mut String, snapshot: &Snapshot) {
     let spool = &snapshot.spool;
-    let state = match (spool.disk_fault, spool.full) {
-        (true, _) => ("bad", "disk fault"),
+    let state = match (&spool.disk_fault, spool.full) {
+        (Some(_), _) => ("bad", "disk fault"),
         (_, true) => ("warn", "full"),
         _ => ("good", "open"),
     };
@@ -158,13 +161,8 @@ fn stores(out: &mut String, snapshot: &Snapshot) {
         &[("On disk", &bytes(spool.used)), ("Oldest waits", &oldest), ("Objects coming", &on_the_way)],
     );
     bar(out, spool.used, spool.max);
-    match (spool.disk_fault, spool.full) {
-        (true, _) => note(
-            out,
-            "bad",
-            "Fetching pauses",
-            "The state directory cannot be written: look at its disk and who owns it.",
-        ),
+    match (&spool.disk_fault, spool.full) {
+        (Some(fault), _) => note(out, "bad", "Fetching pauses", fault),
         (_, true) => {
             note(
                 out,

@@ -28,7 +28,7 @@ pub fn document(snapshot: &Snapshot) -> String {
         spool.max,
         spool.oldest,
         spool.full,
-        spool.disk_fault,
+        or_null(spool.disk_fault.as_deref().map(escape::json)),
         spool.damaged,
         spool.queued,
         spool.in_work
@@ -56,7 +56,7 @@ fn source(source: &Source, now: i64) -> String {
         "{{\"name\":{},\"bucket\":{},\"prefix\":{},\"region\":{},\"lag_seconds\":{},\"newest\":{},\
          \"objects\":{{\"collected\":{},\"quarantined\":{}}},\
          \"records\":{{\"total\":{},\"kept\":{},\"dropped\":{},\"duplicate\":{},\"quarantined\":{}}},\
-         \"counters\":{},\"rule_drops\":{},\"trouble\":{},\"warnings\":{},\
+         \"counters\":{},\"rule_drops\":{},\"backfill\":{},\"trouble\":{},\"warnings\":{},\
          \"recent\":{{\"seconds\":{SPAN},\"objects\":{},\"records\":{}}}}}",
         escape::json(&source.name),
         escape::json(&source.bucket),
@@ -76,6 +76,7 @@ fn source(source: &Source, now: i64) -> String {
             "{{\"rule\":{},\"records\":{count}}}",
             escape::json(rule)
         )),
+        or_null(source.backfill.as_deref().map(escape::json)),
         or_null(trouble),
         list(source.warnings.iter(), |(cause, text)| format!(
             "{{\"cause\":{},\"text\":{}}}",

@@ -151,7 +151,7 @@ impl Page {
         let help = "1 while fetching pauses because the spool is full.";
         self.gauge("trailspool_spool_full", help, u64::from(spool.full));
         let help = "1 while fetching pauses because the state directory cannot be written.";
-        self.gauge("trailspool_disk_fault", help, u64::from(spool.disk_fault));
+        self.gauge("trailspool_disk_fault", help, u64::from(spool.disk_fault.is_some()));
         self.family(
             "trailspool_spool_damaged_total",
             "counter",

@@ -46,6 +46,8 @@ pub struct Source {
     pub counters: Vec<Counter>,
     /// Records that each rule removed, since the start of the process.
     pub rule_drops: Vec<(Box<str>, u64)>,
+    /// How far the first run's past is collected, while it is.
+    pub backfill: Option<String>,
     /// What stands in the way.
     pub trouble: Option<Trouble>,
     /// What should be mended but does not stand in the way: cause and text.
@@ -167,8 +169,8 @@ pub struct Spool {
     pub oldest: u64,
     /// Fetching pauses because it is full.
     pub full: bool,
-    /// Fetching pauses because the disk refuses writes.
-    pub disk_fault: bool,
+    /// What the disk refuses, and what to do; fetching pauses.
+    pub disk_fault: Option<String>,
     /// Damaged spots found since the start of the process.
     pub damaged: u64,
     /// Objects that are found and not fetched yet.
@@ -208,9 +210,7 @@ impl Snapshot {
     /// passing trouble once it has lasted [`PATIENCE`]. A full spool alone is a state that its outputs explain.
     pub fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.stalled.clone();
-        if self.spool.disk_fault {
-            faults.push("the state directory cannot be written, fetching pauses".to_owned());
-        }
+        faults.extend(self.spool.disk_fault.iter().map(|fault| format!("fetching pauses: {fault}")));
         for source in &self.sources {
             if let Some(trouble) = &source.trouble
                 && (!trouble.transient || self.now - trouble.since >= PATIENCE)
@@ -315,7 +315,7 @@ pub(super) mod tests {
         assert_eq!(snapshot.faults(), [""; 0]);
         snapshot.spool.full = true;
         assert_eq!(snapshot.faults(), [""; 0], "full is a state");
-        snapshot.spool.disk_fault = true;
+        snapshot.spool.disk_fault = Some("writing: no space left".to_owned());
         snapshot.stalled.push("storekeeper stands still".to_owned());
         snapshot.outputs[0].state = State::Holding { text: "x".to_owned() };
         assert_eq!(snapshot.faults().len(), 3);

@@ -21,8 +21,8 @@ pub fn page(snapshot: &Snapshot) -> String {
     let spool = &snapshot.spool;
     let _ = write!(out, "\nspool\n  size       {} of {}", bytes(spool.used), bytes(spool.max));
     out.push_str(if spool.full { ", full: fetching pauses\n" } else { "\n" });
-    if spool.disk_fault {
-        out.push_str("  disk       refuses writes: fetching pauses\n");
+    if let Some(fault) = &spool.disk_fault {
+        let _ = writeln!(out, "  TROUBLE    fetching pauses: {}", escape::line(fault));
     }
     let waits =
         if spool.oldest == 0 { "nothing waits".to_owned() } else { format!("{} old", span(spool.oldest)) };
@@ -44,6 +44,9 @@ fn source(out: &mut String, source: &Source, now: i64) {
         .lag(now)
         .map_or_else(|| "no object collected yet".to_owned(), |lag| format!("{} behind", span(lag)));
     let _ = writeln!(out, "  newest     {lag}");
+    if let Some(backfill) = &source.backfill {
+        let _ = writeln!(out, "  backfill   {}", escape::line(backfill));
+    }
     let (collected, aside) = (source.books.objects_collected, source.books.objects_quarantined);
     let _ = writeln!(out, "  objects    {} = collected {collected} + quarantined {aside}", source.objects());
     let c = &source.books.counts;
@@ -88,10 +91,13 @@ pub fn line(snapshot: &Snapshot) -> String {
     if snapshot.spool.full {
         line.push_str("; the spool is full, fetching pauses");
     }
-    if snapshot.spool.disk_fault {
-        line.push_str("; the state directory cannot be written, fetching pauses");
+    if let Some(fault) = &snapshot.spool.disk_fault {
+        let _ = write!(line, "; fetching pauses: {}", escape::line(fault));
     }
     for source in &snapshot.sources {
+        if let Some(backfill) = &source.backfill {
+            line.insert_str(0, &format!("{}: {backfill}; ", source.name));
+        }
         let trouble = source.trouble.iter().map(|trouble| &trouble.text);
         for text in trouble.chain(source.warnings.iter().map(|(_, text)| text)) {
             let _ = write!(line, "; source {}: {}", source.name, escape::line(text));

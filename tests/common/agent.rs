@@ -230,6 +230,11 @@ impl Run {
         Run { child, out, err, started: Instant::now(), peak, stop, sampler: Some(sampler) }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the state of a child")

@@ -31,6 +31,8 @@ use trailspool::spool::disk::{Disk, DiskFile, Synced};
 
 /// "No space left on device".
 pub const ENOSPC: i32 = 28;
+/// "Read-only file system".
+pub const EROFS: i32 = 30;
 /// "Input/output error".
 pub const EIO: i32 = 5;
 
@@ -195,6 +197,13 @@ impl FaultDisk {
         let mut state = self.state();
         let inode = state.find(path).expect("a file to damage");
         state.inodes[inode] = Inode { live: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
+    }
+
+    /// Everything is removed under the program, as by `rm -r`: files that are open stay so.
+    pub fn remove_everything(&self) {
+        let mut state = self.state();
+        state.dirs.retain(|name, _| name.is_empty());
+        state.dirs.insert(String::new(), Dir::default());
     }
 
     /// The bytes of a file as the program would see them.
@@ -419,7 +428,10 @@ impl DiskFile for FaultFile {
     fn sync(&mut self) -> io::Result<Synced> {
         let mut state = self.disk.state();
         state.step()?;
-        let failed = state.fails(Op::Sync, &self.path);
+        let mut failed = state.fails(Op::Sync, &self.path);
+        if !state.dirs.values().any(|dir| dir.live.values().any(|inode| *inode == self.inode)) {
+            failed = Err(not_found());
+        }
         state.inodes[self.inode].sync(failed.is_ok());
         failed.map(|()| Synced::after_ok_sync())
     }

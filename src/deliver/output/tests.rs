@@ -182,13 +182,17 @@ fn start<F>(store: &Shared, config: &Output, answer: F) -> Running
 where
     F: FnMut(&[u8]) -> (u64, Outcome) + Send + 'static,
 {
+    start_with(store, config, Scripted { store: store.clone(), answer })
+}
+
+fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) -> Running {
     let (committed, new) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let status = Arc::new(OutputStatus::default());
     let at = store.lock().unwrap().saved;
     store.lock().unwrap().cursor = at;
     let memory = Memory { store: store.clone(), at };
-    let (config, sender) = (config.clone(), Scripted { store: store.clone(), answer });
+    let config = config.clone();
     let face = status.clone();
     let task =
         tokio::spawn(async move { run(&config, Arc::default(), sender, memory, new, stopping, face).await });
@@ -553,4 +557,109 @@ async fn a_record_that_no_receiver_could_take_is_set_aside_without_proof() {
     .drain()
     .await;
     assert_eq!(store.lock().unwrap().aside, [0, 1, 2]);
+}
+
+/// A connection without acknowledgements: the receiver reads what was written some time later, if it is still there.
+struct Pipe {
+    store: Shared,
+    /// Records under way, and when they are read.
+    under_way: Mutex<Vec<(Instant, Vec<usize>)>>,
+    /// When the receiver dies next, and takes with it what it has not read.
+    dies: Arc<Mutex<Option<Instant>>>,
+    takes: Duration,
+}
+
+impl Pipe {
+    fn new(store: &Shared, takes: Duration) -> Pipe {
+        Pipe { store: store.clone(), under_way: Mutex::default(), dies: Arc::default(), takes }
+    }
+
+    fn look(&self) -> bool {
+        let now = Instant::now();
+        let died = self.dies.lock().unwrap().take_if(|dies| *dies <= now);
+        let mut under_way = self.under_way.lock().unwrap();
+        let read_until = died.unwrap_or(now);
+        for (_, records) in under_way.iter().filter(|(at, _)| *at <= read_until) {
+            self.store.lock().unwrap().accepted.extend(records);
+        }
+        under_way.retain(|(at, _)| *at > read_until);
+        if died.is_some() {
+            under_way.clear();
+        }
+        died.is_some()
+    }
+}
+
+impl Sender for Pipe {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        sleep(Duration::from_millis(100)).await;
+        if self.look() {
+            return Outcome::Retry { reason: Reason::Broken, text: "reset".into(), after: None };
+        }
+        self.under_way.lock().unwrap().push((Instant::now() + self.takes, numbers(&lines.bytes())));
+        Outcome::Accepted
+    }
+
+    fn is_provisional(&self) -> bool {
+        true
+    }
+
+    fn broken(&mut self) -> Option<Again> {
+        self.look().then(|| Again { reason: Reason::Broken, text: "closed".into(), after: None })
+    }
+
+    async fn close(&mut self) -> bool {
+        sleep(self.takes).await;
+        !self.look()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_broken_connection_carried_is_sent_again_where_nothing_is_acknowledged() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let store = store(400, &[]);
+        let pipe = Pipe::new(&store, Duration::from_millis(random.u64(0..9_000)));
+        let dies = pipe.dies.clone();
+        let running = start_with(&store, &config(random.usize(20..400), 40), pipe);
+        for _ in 0..random.usize(0..6) {
+            let when = Instant::now() + Duration::from_millis(random.u64(0..20_000));
+            *dies.lock().unwrap() = Some(when);
+            sleep(Duration::from_millis(random.u64(0..30_000))).await;
+        }
+        let status = running.drain().await;
+        let store = store.lock().unwrap();
+        assert!((0..400).all(|record| store.accepted.contains(&record)), "seed {seed}");
+        assert_eq!((store.delivered, store.rejected), (400, 0), "seed {seed}");
+        assert!(status.delivered_records() >= 400);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_in_order_confirms_what_it_carried() {
+    for (takes, saved) in [(1, 10), (60, 0)] {
+        let store = store(10, &[]);
+        let running = start_with(&store, &config(1000, 10), Pipe::new(&store, Duration::from_secs(takes)));
+        running.after(2).await;
+        assert_eq!(store.lock().unwrap().saved, 0, "not yet");
+        running.stop.send_replace(true);
+        running.task.await.unwrap();
+        assert_eq!(store.lock().unwrap().saved, saved);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_the_receiver_closes_is_no_trouble() {
+    let store = store(10, &[]);
+    let pipe = Pipe::new(&store, Duration::ZERO);
+    let dies = pipe.dies.clone();
+    let running = start_with(&store, &config(1000, 10), pipe);
+    running.after(20).await;
+    *dies.lock().unwrap() = Some(Instant::now());
+    running.after(1).await;
+    store.lock().unwrap().records.push("10 good".into());
+    running.committed.send_replace(1);
+    let status = running.drain().await;
+    assert!(status.retries().all(|(_, count)| count == 0));
+    assert_eq!(store.lock().unwrap().accepted, (0..11).collect::<Vec<_>>());
 }

@@ -34,6 +34,14 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Which error of the disk it was.
+    pub fn kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            LedgerError::Disk { error, .. } => Some(error.kind()),
+            _ => None,
+        }
+    }
+
     /// For `map_err`: what was tried, on which file.
     pub(super) fn disk(what: &'static str, path: &str) -> impl FnOnce(io::Error) -> LedgerError {
         move |error| LedgerError::Disk { what, path: path.to_owned(), error }

@@ -158,7 +158,7 @@ mod tests {
     }
 
     async fn steps_through(proxies: Proxies, uri: &str) -> Section {
-        let options = Options { ca_file: None, proxies: proxies.clone(), timeouts: SHORT };
+        let options = Options { ca_file: None, identity: None, proxies: proxies.clone(), timeouts: SHORT };
         let (client, notes) = (Client::new(options).unwrap(), Notes::default());
         let to = uri.parse().unwrap();
         let because = match reach(&client, proxies.of(&to), &to, "`url`", &notes).await {

@@ -1,4 +1,5 @@
-//! The newest object of a source and its age, by walking down the newest folders of each stream.
+//! What polling a source takes, and its newest object and that one's age, by walking down the newest folders of each
+//! stream.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::bucket::{Bucket, Found, account_of, few, not_listed};
 use crate::aws::Fault;
 use crate::aws::s3::{ListEnd, ListRequest, Listed};
 use crate::config;
+use crate::discover::cost;
 use crate::discover::key::{self, Kind as LogKind, LogKey};
 
 /// Younger than this, a trail is at work: CloudTrail delivers about every five minutes, some 15 minutes late, when there
@@ -35,6 +37,7 @@ pub(super) async fn probe(
         Ok(Streams { others, .. }) => return Err(nothing_of_cloudtrail(source, found, &others, notes)),
         Err(fault) => return Err(not_listed("an account's folder", &fault, notes)),
     };
+    notes.add(polling(source, found, streams.len()));
     let (begin, mut newest, mut looked) = (Instant::now(), None::<LogKey>, 0);
     for stream in streams.iter().take(STREAMS) {
         if begin.elapsed() > TIME {
@@ -63,6 +66,20 @@ pub(super) async fn probe(
     };
     notes.add(verdict(&newest, now, looked, streams.len()));
     Ok(newest)
+}
+
+/// What polling the source takes, and costs.
+fn polling(source: &config::Source, found: &Found, streams: usize) -> Finding {
+    let looked = found.accounts.len().clamp(1, ACCOUNTS);
+    let streams = streams * found.accounts.len() / looked;
+    // Their folders: the account's, and the kind's of at least one.
+    let requests = (1 + 2 * found.accounts.len() + streams) as u64;
+    let cost = cost::text(cost::of_a_day(requests, 0, source.refresh));
+    let minutes = source.refresh.as_secs() / 60;
+    Finding::ok(
+        "polling",
+        format!("about {streams} streams: every {minutes} min some {requests} LIST requests, {cost}"),
+    )
 }
 
 fn verdict(newest: &LogKey, now: OffsetDateTime, looked: usize, of: usize) -> Finding {

@@ -43,8 +43,12 @@ async fn probe(kind: OutputKind, notes: &Notes) -> Result<(), Blocked> {
         OutputKind::Http { url, ca_file, proxies, .. } => {
             // Nothing is posted: even an empty body could become an event. A connection cannot.
             let proxy = proxies.of(&url).cloned();
-            match Client::new(Options { ca_file: ca_file.as_deref(), proxies: *proxies, timeouts: TIMEOUTS })
-            {
+            match Client::new(Options {
+                ca_file: ca_file.as_deref(),
+                identity: None,
+                proxies: *proxies,
+                timeouts: TIMEOUTS,
+            }) {
                 Ok(client) => {
                     network::reach(&client, proxy.as_ref(), &url, "the output's `url`", notes).await
                 }

@@ -21,7 +21,7 @@ use crate::discover::key::{self, LogKey};
 use crate::net::{self, Client, Options};
 
 /// In the order of the report. A queue's follow.
-const PROBES: [&str; 13] = [
+const PROBES: [&str; 14] = [
     "dns",
     "tcp",
     "tls",
@@ -32,6 +32,7 @@ const PROBES: [&str; 13] = [
     "region",
     "objects",
     "key-prefix",
+    "polling",
     "newest",
     "get",
     "decode",
@@ -53,21 +54,22 @@ pub(in crate::doctor) async fn source(source: config::Source, spool: Option<conf
     let part = Part::Source(source.name.clone());
     let (notes, of_queue) = (Notes::default(), Notes::default());
     let (ca_file, proxies) = (source.ca_file.as_deref(), source.proxies.clone());
-    let (because, because_of_queue) = match Client::new(Options { ca_file, proxies, timeouts: TIMEOUTS }) {
-        Ok(client) => {
-            let provider = Provider::new(&source, client.clone());
-            let queue = timeout(PART, queue::probe(&source, &client, &provider, &of_queue));
-            let (bucket, queue) =
-                tokio::join!(timeout(PART, probe(&source, &client, &provider, spool, &notes)), queue);
-            (why_not(bucket), why_not(queue))
-        }
-        Err(error) => {
-            let what = "there is nobody to trust";
-            notes.add(Finding::fail("tls", Kind::Config, what, error.to_string(), "correct `ca_file`"));
-            let because = "there is no client without trust";
-            (because.to_owned(), because.to_owned())
-        }
-    };
+    let (because, because_of_queue) =
+        match Client::new(Options { ca_file, identity: None, proxies, timeouts: TIMEOUTS }) {
+            Ok(client) => {
+                let provider = Provider::new(&source, client.clone());
+                let queue = timeout(PART, queue::probe(&source, &client, &provider, &of_queue));
+                let (bucket, queue) =
+                    tokio::join!(timeout(PART, probe(&source, &client, &provider, spool, &notes)), queue);
+                (why_not(bucket), why_not(queue))
+            }
+            Err(error) => {
+                let what = "there is nobody to trust";
+                notes.add(Finding::fail("tls", Kind::Config, what, error.to_string(), "correct `ca_file`"));
+                let because = "there is no client without trust";
+                (because.to_owned(), because.to_owned())
+            }
+        };
     let mut section = notes.finish(part.clone(), &PROBES, &because);
     if source.queue_url.is_some() {
         section.findings.extend(of_queue.finish(part, &queue::PROBES, &because_of_queue).findings);
