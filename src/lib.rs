@@ -13,8 +13,9 @@
 //!
 //! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
 //! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
-//! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`,
-//! `status::{html, json, metrics, request, snapshot, text}`, `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
+//! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
+//! `status::{html, json, metrics, request, snapshot, text}`,
+//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
 //! `tests/boundary.rs` holds that line.
 //!

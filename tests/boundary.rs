@@ -44,6 +44,7 @@ const CORES: &[&str] = &[
     "src/net/clock.rs",
     "src/net/issuer.rs",
     "src/net/proxy.rs",
+    "src/net/window.rs",
     "src/record.rs",
     "src/select/attribution.rs",
     "src/select/mod.rs",

@@ -98,10 +98,12 @@ impl S3 {
             client,
             clock_ahead: AtomicI64::new(0),
             plain_listings: AtomicBool::new(false),
+            gets: net::Gate::new(limits::FETCHES_IN_FLIGHT_MAX),
+            lists: net::Gate::new(limits::LISTS_IN_FLIGHT),
         }))
     }
 
-    /// One page of a listing. `visit` is called for each entry as it comes.
+    /// One page of a listing. `visit` is called for each entry as it comes. Waits until the bucket takes another listing.
     ///
     /// # Errors
     /// Entries visited before a fault are right, but the page is not whole.
@@ -111,6 +113,7 @@ impl S3 {
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
         let operation = Operation::List { prefix: request.prefix };
+        let _permit = self.0.lists.enter().await;
         loop {
             let asked = !self.0.plain_listings.load(Ordering::Relaxed);
             let path = list_query(request, asked);
@@ -189,6 +192,12 @@ impl S3 {
             StatusCode::OK => Ok(head.headers),
             _ => Err(error_answer(&on, &head, body).await),
         }
+    }
+
+    /// How many objects may be asked for at once. [`S3::get`] tells it how the bucket answers, and leaves it to its
+    /// callers to heed it.
+    pub fn gets(&self) -> &net::Gate {
+        &self.0.gets
     }
 
     /// Scheme and authority of the requests, and with path style the bucket: `https://acme.s3.us-west-2.amazonaws.com`.

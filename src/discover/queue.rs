@@ -21,6 +21,8 @@ use super::key::LogKey;
 use super::slice::{Days, Slice, SliceSet};
 use super::status::{SourceStatus, Trouble};
 use crate::aws::{Class, Fault};
+use crate::net::Gate;
+use crate::net::gate::Permit;
 use crate::record::ObjectId;
 
 /// An object to fetch.
@@ -86,6 +88,8 @@ struct Shared {
 #[derive(Debug)]
 struct Inner {
     lanes: Box<[VecDeque<Wanted>]>,
+    /// Of each lane how many of its objects may be fetched at once; `None`: any number.
+    gates: Box<[Option<(Gate, usize)>]>,
     turn: usize,
     closed: bool,
     /// Hashes of the objects that have a ticket. Two that collide are taken for one, and the second waits for
@@ -101,6 +105,7 @@ impl Queue {
             shared: Arc::new(Shared {
                 inner: Mutex::new(Inner {
                     lanes: (0..lanes).map(|_| VecDeque::new()).collect(),
+                    gates: (0..lanes).map(|_| None).collect(),
                     turn: 0,
                     closed: false,
                     in_work: HashSet::new(),
@@ -111,6 +116,14 @@ impl Queue {
                 room: (0..lanes).map(|_| Notify::new()).collect(),
             }),
         }
+    }
+
+    /// From now on as many objects of a lane are handed out at once as its gate lets in, and the lane leaves some of the
+    /// `workers` to each of the others: one that waits for its service holds up nobody else.
+    pub fn pace(&self, lane: usize, gate: Gate, workers: usize) {
+        let lanes = self.lanes();
+        let left_to_others = (lanes - 1) * (workers / (2 * lanes)).max(1);
+        self.shared.lock().gates[lane] = Some((gate, workers.saturating_sub(left_to_others).max(1)));
     }
 
     /// Sources that share the queue.
@@ -161,9 +174,14 @@ impl Queue {
         self.shared.arrived.notify_one();
     }
 
-    /// The next object, from each source in turn; `None` once the queue is closed. Nothing is lost when the
-    /// call is cancelled.
+    /// The next object, from each source in turn, as if it were fetched at once.
     pub async fn pop(&self) -> Option<Wanted> {
+        self.take().await.map(|(wanted, _)| wanted)
+    }
+
+    /// The next object, from each source in turn, as far as their gates let in another; `None` once the queue is closed.
+    /// Nothing is lost when the call is cancelled.
+    pub async fn take(&self) -> Option<(Wanted, Flight)> {
         loop {
             let arrived = self.shared.arrived.notified();
             {
@@ -171,12 +189,13 @@ impl Queue {
                 if inner.closed {
                     return None;
                 }
-                if let Some((lane, wanted)) = inner.take_turn() {
+                if let Some((lane, wanted, permit)) = inner.take_turn() {
+                    let flight = Flight { permit, shared: Arc::clone(&self.shared) };
                     self.shared.room[lane].notify_one();
                     if inner.lanes.iter().any(|lane| !lane.is_empty()) {
                         self.shared.arrived.notify_one(); // one notice may stand for several arrivals
                     }
-                    return Some(wanted);
+                    return Some((wanted, flight));
                 }
             }
             arrived.await;
@@ -218,11 +237,30 @@ impl Shared {
 }
 
 impl Inner {
-    fn take_turn(&mut self) -> Option<(usize, Wanted)> {
+    fn take_turn(&mut self) -> Option<(usize, Wanted, Option<Permit>)> {
         let lanes = self.lanes.len();
-        let lane = (0..lanes).map(|n| (self.turn + n) % lanes).find(|&lane| !self.lanes[lane].is_empty())?;
+        let in_turn = (0..lanes).map(|n| (self.turn + n) % lanes);
+        let mut ready = in_turn.filter(|&lane| !self.lanes[lane].is_empty());
+        let (lane, permit) = ready.find_map(|lane| match &self.gates[lane] {
+            Some((gate, most)) => Some((lane, Some(gate.try_enter(*most)?))),
+            None => Some((lane, None)),
+        })?;
         self.turn = (lane + 1) % lanes;
-        Some((lane, self.lanes[lane].pop_front()?))
+        Some((lane, self.lanes[lane].pop_front()?, permit))
+    }
+}
+
+/// An object that is being fetched, to be dropped when it no longer is.
+#[derive(Debug)]
+pub struct Flight {
+    permit: Option<Permit>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.permit = None; // before others look
+        self.shared.arrived.notify_one();
     }
 }
 
@@ -488,6 +526,47 @@ mod tests {
             order.push(wanted.object.source);
         }
         assert_eq!(order.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["a", "b", "a", "b", "a"]);
+    }
+
+    /// A bucket that asks to slow down holds few workers, and none that another source needs.
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_slowed_down_does_not_hold_up_another_one() {
+        let queue = Queue::new(2, 400);
+        let (slow, quick) = (pass("slow"), pass("quick"));
+        let gates = [Gate::new(16), Gate::new(16)];
+        for (lane, gate) in gates.iter().enumerate() {
+            queue.pace(lane, gate.clone(), 16);
+        }
+        for n in 0..200 {
+            queue.push(0, wanted(&queue, &slow, n)).await;
+            queue.push(1, wanted(&queue, &quick, n)).await;
+        }
+        let begun = tokio::time::Instant::now();
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let (queue, gates) = (queue.clone(), gates.clone());
+            workers.spawn(async move {
+                while let Some((wanted, _flight)) = queue.take().await {
+                    let sent = tokio::time::Instant::now();
+                    let is_slow = &*wanted.object.source == "slow";
+                    let millis = if is_slow { 5000 } else { 10 };
+                    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                    match is_slow {
+                        true => _ = gates[0].slowed(sent),
+                        false => gates[1].answered(sent),
+                    }
+                    wanted.ticket.settle(Outcome::Done);
+                }
+            });
+        }
+        quick.settled().await;
+        // Even while the slow one had not answered at all the quick one had four workers: 200 objects in 0.5 s.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(gates[0].size(), 1);
+        slow.settled().await;
+        queue.close();
+        workers.join_all().await;
     }
 
     #[test]

@@ -6,15 +6,18 @@ pub mod client;
 pub mod clock;
 mod connect;
 pub mod error;
+pub mod gate;
 mod issuer;
 pub mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod tls;
+pub mod window;
 
 pub use backoff::Backoff;
 pub use client::{Body, Client, Options, Timeouts};
 pub use clock::Clock;
 pub use error::{Error, Kind};
+pub use gate::Gate;
 pub use proxy::{NoProxy, Proxies, Proxy};
 pub use tls::{Identity, Trust};

@@ -152,7 +152,13 @@ impl Agent {
 
     /// The storekeeper ends when the last worker has: they hold all there are of its senders.
     fn start_workers(&mut self, buckets: &Arc<HashMap<Box<str>, S3>>, jobs: mpsc::Sender<Job>) {
-        for _ in 0..self.config.agent.fetches_in_flight {
+        let workers = self.config.agent.fetches_in_flight;
+        for (lane, source) in self.config.sources.iter().enumerate() {
+            if let Some(s3) = buckets.get(&source.name) {
+                self.queue.pace(lane, s3.gets().clone(), workers);
+            }
+        }
+        for _ in 0..workers {
             self.workers.spawn_local(workers::work(self.queue.clone(), buckets.clone(), jobs.clone()));
         }
     }

@@ -1,5 +1,6 @@
 //! Fetch workers: each takes the next wanted object from the queue, fetches it and hands it to the
-//! storekeeper. As many objects are in flight as there are workers, and no more buffers exist than theirs.
+//! storekeeper. No more objects are in flight than there are workers, and no more buffers exist than theirs; how many of
+//! each source are is up to what its bucket takes ([`crate::net::window`]).
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -16,7 +17,7 @@ use crate::fetch::{self, Slot};
 /// Works until the queue is closed or the storekeeper is gone. `buckets` has the S3 of each source.
 pub async fn work(queue: Queue, buckets: Arc<HashMap<Box<str>, S3>>, storekeeper: Sender<Job>) {
     let mut slot = Slot::new();
-    while let Some(wanted) = queue.pop().await {
+    while let Some((wanted, _flight)) = queue.take().await {
         // Every source that queues has a bucket; a ticket that is dropped is a failure that comes again.
         let Some(s3) = buckets.get(&wanted.object.source) else { continue };
         if hand_over(wanted, s3, &mut slot, &storekeeper).await.is_break() {

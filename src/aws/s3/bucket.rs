@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use tokio::time::Instant;
 
 use super::error_answer;
 use crate::aws::control::{USER_AGENT, now, shift};
@@ -16,6 +17,7 @@ use crate::aws::credentials::{Keys, Provider};
 use crate::aws::fault::{Class, Fault, On, Operation};
 use crate::aws::partition;
 use crate::aws::sigv4::{Scope, encode_path};
+use crate::net::Gate;
 use crate::net::clock::seconds_from;
 use crate::{config, net};
 
@@ -35,6 +37,9 @@ pub(super) struct Bucket {
     pub(super) clock_ahead: AtomicI64,
     /// Listings are asked for as plain text: the server does not say in time that it URL-encodes.
     pub(super) plain_listings: AtomicBool,
+    /// How many objects, and how many pages, may be asked for at once.
+    pub(super) gets: Gate,
+    pub(super) lists: Gate,
 }
 
 /// Where requests go.
@@ -177,6 +182,25 @@ impl Bucket {
         }
         let at = shift(now(), ahead);
         target.scope.sign(&mut request, b"", keys, at).map_err(|error| unsendable(&error))?;
-        self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))
+        let sent = Instant::now();
+        let answer = self.client.request(request).await.map_err(|error| Fault::of_net(on, &error))?;
+        self.keep_pace(*operation, answer.status(), sent);
+        Ok(answer)
+    }
+
+    /// As much in flight as the bucket takes. What asks to slow down means all requests: S3 counts them by prefix.
+    fn keep_pace(&self, operation: Operation<'_>, status: StatusCode, sent: Instant) {
+        let (gate, other) = match operation {
+            Operation::List { .. } => (&self.lists, &self.gets),
+            _ => (&self.gets, &self.lists),
+        };
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            if gate.slowed(sent) {
+                log::debug!("bucket {}: {status}; {} requests at once from now on", self.name, gate.size());
+            }
+            other.slowed(sent);
+        } else if status.is_success() {
+            gate.answered(sent);
+        }
     }
 }
