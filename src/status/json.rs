@@ -20,10 +20,10 @@ pub fn document(snapshot: &Snapshot) -> String {
         list(sources.iter(), |each| source(each, *now)),
         list(outputs.iter(), output),
     );
-    let _ = write!(
+    let _ = writeln!(
         out,
         "\"spool\":{{\"bytes\":{},\"max_bytes\":{},\"oldest_seconds\":{},\"full\":{},\"disk_fault\":{},\"damaged\":{},\
-         \"objects_queued\":{},\"objects_in_work\":{}}},\n",
+         \"objects_queued\":{},\"objects_in_work\":{}}},",
         spool.used,
         spool.max,
         spool.oldest,

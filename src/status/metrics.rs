@@ -212,8 +212,11 @@ mod tests {
     use super::super::snapshot::tests::rich;
     use super::*;
 
+    /// Name, labels, value.
+    type Series = (String, Vec<(String, String)>, f64);
+
     /// A line of a series by the grammar of the format: name, labels, value.
-    fn parse(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+    fn parse(line: &str) -> Option<Series> {
         let name_end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))?;
         let (name, mut rest) = line.split_at(name_end);
         let mut labels = Vec::new();
