@@ -66,7 +66,7 @@ struct PolicyOptions {
 pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOptions) -> ExitCode) -> ExitCode {
     let command = match args::read(args) {
         Ok(Asked::Help(path)) => return print(&help::page(&path)),
-        Ok(Asked::Version) => return print(concat!("trailspool ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Asked::Version) => return print(concat!("trailspool ", env!("TRAILSPOOL_VERSION"), "\n")),
         Ok(Asked::Command(args)) => args.asks(),
         Err(text) => Err(text),
     };

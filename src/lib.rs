@@ -6,16 +6,18 @@
 //! ```text
 //!  discover ──► fetch ──► decode ─────────────► select ──► spool ──► deliver
 //!  which object  signed    gunzip ► split         rules      one log    one cursor
-//!  is next?      GET       fixed buffers                     on disk    per output
+//!  is next?      GET       fixed buffers          baseline   on disk    per output
 //!     ▲                                                        │            │
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
-//! `select`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, unconfirmed}`, `aws::fault`, `aws::partition`,
+//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
+//! syslog, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `status::{html, json, metrics, request, snapshot, text}`,
-//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`) take bytes, events and `now`, and return
+//! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
+//! `pulse`, `service::watchdog`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
 //! `tests/boundary.rs` holds that line.
 //!
@@ -25,7 +27,9 @@
 //!
 //! 1. **Nothing selected is lost**: every kept record reaches every output at least once, whatever crashes.
 //!    `test:a_hundred_kills_lose_nothing_and_invent_nothing`,
-//!    `test:histories_with_power_cuts_and_errors_agree_with_a_list`
+//!    `test:histories_with_power_cuts_and_errors_agree_with_a_list`,
+//!    `test:a_kept_record_is_kept_once_wherever_the_power_is_cut` (duplicates),
+//!    `test:kills_lose_no_event_and_let_no_duplicate_through`
 //! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
 //!    `test:a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave`,
 //!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,
@@ -51,10 +55,13 @@
 //!    `test:a_full_spool_pauses_fetching_and_loses_nothing`,
 //!    `test:a_full_disk_in_the_middle_of_an_object_loses_and_repeats_nothing`,
 //!    `test:a_disk_without_room_pauses_and_loses_nothing`, `test:a_file_system_that_turns_read_only_pauses_and_loses_nothing`
-//! 9. **The watchdog is petted by progress**, not by a timer. There is no watchdog yet; nothing pets one.
-//! 10. **Secrets stay in**: never in logs, errors, status or the spool.
+//! 9. **The watchdog is petted by progress**, not by a timer: a stage that has work and does not come on is named,
+//!    and ends in a restart; idle and waiting are states. `test:a_stall_is_work_without_a_sign_of_life`,
+//!    `test:a_stage_that_stands_still_is_named_and_no_longer_petted_and_nothing_is_lost`
+//! 10. **Secrets stay in**: never in logs, errors, status, core dumps or the spool.
 //!     `test:an_unknown_access_key_ends_with_77_and_the_secret_is_not_shown`,
-//!     `test:a_token_that_cannot_be_sent_is_said_but_not_shown`
+//!     `test:a_token_that_cannot_be_sent_is_said_but_not_shown`,
+//!     `test:the_manager_hears_of_the_start_the_progress_a_reload_and_the_stop` (no core files)
 
 // In the order of the path.
 pub mod discover;
@@ -81,6 +88,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod limits;
+pub mod pulse;
 pub mod record;
 
 // The tests' disk is written against the public names, so that unit tests and integration tests share it.

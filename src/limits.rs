@@ -1,6 +1,8 @@
 //! Every bound in one place: name, unit, reason. Nothing is allocated before the matching bound is checked.
 //! Bounds that an operator may want to move are configuration; these are their defaults and outer limits.
 
+use std::time::Duration;
+
 /// Bytes in an S3 key, UTF-8. Source: S3 User Guide, "Naming Amazon S3 objects".
 pub const KEY_BYTES: usize = 1024;
 /// Bytes of one record. CloudTrail documents 256 KB for an event; four times that leaves room for rewritten ones.
@@ -60,6 +62,14 @@ pub const COMMIT_OBJECTS: usize = 1024;
 pub const BATCH_BYTES: usize = 512 * 1024;
 /// Records of one delivery batch, default.
 pub const BATCH_RECORDS: usize = 2000;
+/// Bytes of one frame that a RELP receiver may send. Its longest, the answer to `open`, has some 100.
+pub const RELP_FRAME_BYTES: usize = 8 * 1024;
+/// Messages that a RELP receiver has not acknowledged yet. librelp's own clients have 128; slow links want more.
+pub const RELP_WINDOW: usize = 512;
+/// Bytes of a syslog datagram: what IPv4 can carry. Source: RFC 5426, section 3.2.
+pub const DATAGRAM_BYTES: usize = 65_507;
+/// Least and most bytes of the configurable longest message. RFC 5424 wants every receiver to take 480.
+pub const MESSAGE_BYTES_RANGE: (u64, u64) = (480, 16 * 1024 * 1024);
 /// Bytes of a delivered line that is kept, to find out later whether a receiver that refuses one record still takes
 /// another. Most records are shorter.
 pub const CONTROL_BYTES: usize = 4 * 1024;
@@ -93,6 +103,18 @@ pub const COMMAND_BYTES: usize = 4 * 1024;
 pub const CA_FILE_BYTES: u64 = 1024 * 1024;
 /// Bytes of one compiled regex, and of the cache one search of it may grow to. Together they bound what a pattern costs.
 pub const REGEX_BYTES: usize = 256 * 1024;
+/// Bytes of all `exclude` regexes of one source together when compiled, and (counted apart) of those of its rules. The
+/// cache of their searches may grow to as much.
+pub const REGEX_SET_BYTES: usize = 1024 * 1024;
+/// Bytes that the cache of one field's regexes may grow to at least, however many fields share the bound.
+pub const REGEX_CACHE_BYTES: usize = 64 * 1024;
+/// Record marks that are remembered to find duplicates, all sources together: 16 bytes each, and 8 of an index.
+/// Parallel trails write an event twice within minutes; this is a quarter of an hour at 70 records a second kept.
+pub const MARKS: usize = 65_536;
+/// Marks in one file, and unsaved ones at which they are saved: so many records are read again after a crash.
+pub const MARKS_IN_FILE: usize = 16_384;
+/// Files of marks before they are written anew. Restarts make small ones.
+pub const MARK_FILES: usize = 16;
 /// `exclude` regexes of one source, and (counted apart) its rules.
 pub const REGEXES_PER_SOURCE: usize = 256;
 /// Bytes of everything before `AWSLogs/`. CloudTrail allows 200 for a trail's prefix; a copied bucket adds folders.
@@ -135,6 +157,16 @@ pub const STATUS_MARKS: usize = 128;
 pub const STATUS_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
 /// Fewest characters of the token that a status server for other machines asks for.
 pub const STATUS_TOKEN_CHARS: usize = 16;
+/// How often the stages are looked at, or half of systemd's `WatchdogSec` when that is less.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Time without an answer after which the run loop stands still. Nothing that it does itself may take long.
+pub const STALL_LOOP: Duration = Duration::from_secs(60);
+/// Time at work without a beat after which a stage stands still that works with the disk: a worn SD card takes tens of
+/// seconds for one fsync.
+pub const STALL_DISK: Duration = Duration::from_secs(180);
+/// The same for a stage that works with the network: above the sum of its time-outs for one step, names, keys and
+/// proxies included.
+pub const STALL_NETWORK: Duration = Duration::from_secs(300);
 
 const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 * 1024);
 const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
@@ -151,4 +183,5 @@ const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
 const _: () = assert!(XML_EVENT_BYTES <= CREDENTIALS_BYTES && SECRET_BYTES <= CREDENTIALS_BYTES as u64);
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
+const _: () = assert!(LOOK_EVERY.as_secs() * 4 <= STALL_LOOP.as_secs());
 const _: () = assert!(NAME_BYTES <= u8::MAX as usize);

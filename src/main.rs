@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    trailspool::service::nodump::no_core_dumps();
     trailspool::cli::main(std::env::args_os().skip(1), trailspool::service::run::main)
 }

@@ -7,7 +7,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use trailspool::config::{self, Action, Attribution, Config, Credentials, Faults, Format, OutputKind, Start};
+use trailspool::config::{
+    self, Action, Attribution, Config, Credentials, Faults, Format, OutputKind, Start, Transport,
+};
+use trailspool::deliver::syslog::Framing;
 use trailspool::net::{Proxies, Proxy};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -26,6 +29,8 @@ impl Lab {
         lab.file("short", "short", 0o600);
         lab.file("lines", &format!("{SECRET}\nmore\n"), 0o600);
         lab.file("ca.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
+        lab.file("client.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
+        lab.file("client.key", "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n", 0o600);
         lab.file("lab", &format!("{SECRET}\n"), 0o400);
         lab
     }
@@ -404,10 +409,7 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
     (13, "secret_key_credential = \"lab\"\nsecret_key_file = \"@DIR@/secret\"", 13, "write one of the two"),
     // [[output]]
     (20, "", 18, "[output.siem] kind: missing"),
-    (20, "kind = \"kafka\"", 20, "[output.siem] kind: \"kafka\" is none of \"stdout\", \"file\", \"http\""),
-    (20, "kind = \"syslog\"", 20, "[output.siem] kind: not supported in this version"),
-    (20, "kind = \"relp\"", 20, "[output.siem] kind: not supported in this version"),
-    (20, "kind = \"tcp\"", 20, "[output.siem] kind: not supported in this version"),
+    (20, "kind = \"kafka\"", 20, "[output.siem] kind: \"kafka\" is none of \"stdout\", \"file\", \"http\","),
     (20, "kind = \"file\"\npath = \"/x\"", 22, "[output.siem] url: unknown key"),
     (21, "", 18, "[output.siem] url: missing: write url = \"https://HOST/PATH\""),
     (21, "url = \"https://user:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY@h/\"", 21, "[output.siem] url: "),
@@ -495,6 +497,80 @@ fn each_fault_is_told_once_with_its_line_and_its_cure() {
     }
 }
 
+/// Lines of an output and the fault they have.
+const BROKEN_STREAMS: &[(&str, &str)] = &[
+    ("kind = 'syslog'", "[output.siem] address: missing: write address = \"HOST:PORT\""),
+    ("kind = 'syslog'\naddress = 'siem'", "address: has no port"),
+    ("kind = 'relp'\naddress = 'siem:x'", "address: \"x\" is no port"),
+    ("kind = 'tcp'\naddress = 'siem:1'\ntransport = 'udp'", "transport: \"udp\" is none of \"tcp\""),
+    ("kind = 'tcp'\naddress = 'siem:1'\nfacility = 'user'", "facility: unknown key"),
+    ("kind = 'relp'\naddress = 'siem:1'\nframing = 'lf'", "framing: unknown key"),
+    (
+        "kind = 'syslog'\naddress = 'siem:1'\ntransport = 'udp'\nframing = 'lf'",
+        "framing: has no place in UDP",
+    ),
+    (
+        "kind = 'syslog'\naddress = 'siem:1'\ntransport = 'udp'\nmax_message_bytes = '1MiB'",
+        "max_message_bytes: must be",
+    ),
+    (
+        "kind = 'tcp'\naddress = 'siem:1'\nca_file = '@DIR@/ca.pem'",
+        "ca_file: is of use with transport = \"tls\" alone",
+    ),
+    (
+        "kind = 'tcp'\naddress = 'siem:1'\ntransport = 'tls'\nserver_name = 'a b'",
+        "server_name: \"a b\" is no name",
+    ),
+    (
+        "kind = 'relp'\naddress = 'siem:1'\ntransport = 'tls'\nclient_cert_file = '@DIR@/ca.pem'",
+        "client_key_file: missing",
+    ),
+    (
+        "kind = 'relp'\naddress = 'siem:1'\ntransport = 'tls'\nclient_key_file = '@DIR@/client.key'",
+        "client_cert_file: missing",
+    ),
+    (
+        "kind = 'relp'\naddress = 'siem:1'\ntransport = 'tls'\nclient_cert_file = '@DIR@/ca.pem'\n\
+         client_key_file = '@DIR@/open'",
+        "client_key_file: may be read by others (mode 0644): chmod 600 '",
+    ),
+    (
+        "kind = 'relp'\naddress = 'siem:1'\ntransport = 'tls'\nclient_cert_file = '@DIR@/ca.pem'\n\
+         client_key_file = '@DIR@/secret'",
+        "client_key_file: holds no private key",
+    ),
+    ("kind = 'syslog'\naddress = 'siem:1'\nsd_id = 'mine'", "sd_id: \"mine\" is no SD-ID"),
+    ("kind = 'syslog'\naddress = 'siem:1'\nhostname = 'a b'", "hostname: must be 1 to 255 ASCII"),
+    ("kind = 'syslog'\naddress = 'siem:1'\nfacility = 'local8'", "facility: \"local8\" is none of"),
+];
+
+#[test]
+fn each_fault_of_an_output_over_a_connection_is_told_once_with_its_cure() {
+    let lab = Lab::new();
+    for (lines, text) in BROKEN_STREAMS {
+        let (head, _) = GOOD.split_once("kind = ").unwrap();
+        let shown = lab.faults(&format!("{head}{lines}\n")).to_string();
+        assert_eq!(shown.lines().count(), 1, "{lines}\n{shown}");
+        assert!(shown.contains(text), "{lines}\nexpected {text}\ngot {shown}");
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+}
+
+#[test]
+fn outputs_over_a_connection_have_their_defaults() {
+    let (head, _) = GOOD.split_once("kind = ").unwrap();
+    let config = Lab::new().parse(&format!("{head}kind = 'syslog'\naddress = 'siem:514'\n")).unwrap();
+    let OutputKind::Syslog { peer, syslog, framing } = &config.outputs[0].kind else { panic!("syslog") };
+    assert_eq!((&*peer.host, peer.port, peer.transport), ("siem", 514, Transport::Tcp));
+    assert_eq!((peer.timeout.as_secs(), peer.max_message_bytes), (30, None));
+    assert_eq!(
+        (syslog.priority, &*syslog.app_name, syslog.sd_id.as_deref()),
+        (134, "trailspool", Some("trailspool@32473"))
+    );
+    assert_eq!(*framing, Framing::OctetCounting);
+    assert!(!syslog.hostname.is_empty());
+}
+
 #[test]
 fn all_faults_of_a_file_are_told_in_the_order_of_their_lines() {
     let text = r#"[agent]
@@ -511,11 +587,11 @@ colour = "red"
 [[output]]
 name = "siem"
 kind = "syslog"
-address = "127.0.0.1:514"
+address = "127.0.0.1"
 "#;
     let faults = Lab::new().faults(text);
     let lines: Vec<usize> = faults.faults.iter().map(|fault| fault.line).collect();
-    assert_eq!(lines, [2, 3, 5, 6, 8, 9, 10, 10, 11, 14], "{faults}");
+    assert_eq!(lines, [2, 3, 5, 6, 8, 9, 10, 10, 11, 15], "{faults}");
     assert_eq!(faults.to_string().lines().count(), 10);
     assert!(faults.to_string().lines().all(|line| line.starts_with("trailspool.toml:")));
     assert!(faults.to_string().contains("6: [source.prod] credentials: missing"));
@@ -581,7 +657,7 @@ fn the_full_example_means_what_it_says() {
     );
     assert_eq!(prod.accounts, ["111122223333"].map(Box::<str>::from));
     assert_eq!(prod.regions, ["us-west-2", "eu-west-1"].map(Box::<str>::from));
-    assert!(!prod.unfiltered && prod.exclude[0].is_match(br#"{"eventName":"DescribeTags"}"#));
+    assert!(!prod.unfiltered && prod.exclude.is_match(br#"{"eventName":"DescribeTags"}"#));
     assert_eq!((prod.attribution, prod.default_domain.as_ref()), (Attribution::ShortName, ""));
     assert_eq!(prod.endpoint.host.as_ref(), "s3.us-west-2.amazonaws.com");
     assert!(
@@ -594,7 +670,10 @@ fn the_full_example_means_what_it_says() {
         panic!("iam-user")
     };
     assert_eq!((access_key_id.as_ref(), secret_access_key.reveal()), ("AKIAIOSFODNN7EXAMPLE", SECRET));
-    assert_eq!((prod.rules[0].field.as_ref(), prod.rules[0].action), ("userIdentity.type", Action::Drop));
+    assert_eq!(
+        (prod.rules.list()[0].field.as_ref(), prod.rules.list()[0].action),
+        ("userIdentity.type", Action::Drop)
+    );
 
     let day = time::Date::from_calendar_date(2026, time::Month::January, 31).unwrap();
     assert_eq!(
@@ -614,7 +693,19 @@ fn the_full_example_means_what_it_says() {
     assert_eq!((role.external_id.as_deref(), role.session_name.as_ref()), (Some("acme-7"), "collector"));
     assert_eq!(cloud.sts.to_string(), "https://vpce-1.sts.eu-west-1.vpce.amazonaws.com/");
 
-    let [siem, archive, console] = &config.outputs[..] else { panic!("three outputs") };
+    let [siem, archive, collector, acknowledged, lines, console] = &config.outputs[..] else {
+        panic!("six outputs")
+    };
+    let OutputKind::Syslog { peer, syslog, framing } = &collector.kind else { panic!("syslog") };
+    assert_eq!((&*peer.host, peer.port, peer.transport), ("siem.example.com", 6514, Transport::Tls));
+    assert_eq!((peer.max_message_bytes, *framing), (Some(64 << 10), Framing::OctetCounting));
+    assert_eq!(peer.server_name.as_deref(), Some("collector.example.com"));
+    assert!(peer.trust.ca_file.is_some() && peer.trust.identity.is_some());
+    assert_eq!((syslog.priority, &*syslog.hostname, &*syslog.app_name), (134, "box1", "trailspool"));
+    let OutputKind::Relp { peer, .. } = &acknowledged.kind else { panic!("relp") };
+    assert_eq!((&*peer.host, peer.port, peer.transport), ("2001:db8::5", 2514, Transport::Tcp));
+    let OutputKind::Tcp(peer) = &lines.kind else { panic!("tcp") };
+    assert_eq!((peer.port, lines.format), (5170, Format::Envelope));
     let OutputKind::Http { url, timeout, bearer_token, ca_file, .. } = &siem.kind else { panic!("http") };
     assert_eq!(
         (url.to_string().as_str(), *timeout),

@@ -71,7 +71,6 @@ pub(super) fn ca_file(path: &str) -> Read<PathBuf> {
 
 /// `ca_file`, `client_cert_file` and `client_key_file` of anything that speaks TLS. `None`: they have faults, and they
 /// are noted.
-#[expect(dead_code, reason = "the outputs over TLS come with the next steps")]
 pub(super) fn trust(table: &mut Table<'_>, credentials_dir: Option<&str>) -> Option<Trust> {
     let keys = ["ca_file", "client_cert_file", "client_key_file"];
     let written = keys.map(|key| table.has(key));

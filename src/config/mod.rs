@@ -2,8 +2,8 @@
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
 //!
 //! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy`, `queue`
-//! and `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials` and `output` put
-//! them together.
+//! and `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials`, `output` and
+//! `stream` put them together.
 
 mod bucket;
 mod credentials;
@@ -17,12 +17,14 @@ mod pattern;
 mod proxy;
 mod queue;
 mod source;
+mod stream;
 mod table;
 mod units;
 
 pub use fault::{Fault, Faults};
 pub(crate) use files::{bounded, readable_by_others};
 pub use load::{examine, load, parse};
+pub use pattern::{FieldRegexes, Rules};
 pub use queue::Queue;
 
 use std::fmt;
@@ -31,11 +33,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use regex::bytes::Regex;
+use regex::bytes::RegexSet;
 use zeroize::Zeroizing;
 
 use crate::aws::partition::Flavor;
-use crate::net::Proxies;
+use crate::deliver::syslog::Framing;
+use crate::net::{Proxies, Trust};
 use crate::spool::Compression;
 
 /// A whole configuration.
@@ -125,9 +128,9 @@ pub struct Source {
     /// Turns off the baseline filter.
     pub unfiltered: bool,
     /// Regexes over a record's raw text; a match drops the record.
-    pub exclude: Vec<Regex>,
+    pub exclude: RegexSet,
     /// Field rules; the first match wins.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
     /// Which account name is derived from `userIdentity`.
     pub attribution: Attribution,
     /// For [`Attribution::FullyQualified`] where the identity carries no domain.
@@ -181,7 +184,7 @@ pub struct Rule {
     /// Dotted path into the record, e.g. `userIdentity.type`.
     pub field: Box<str>,
     /// Tested against the field's unescaped text.
-    pub regex: Regex,
+    pub regex: Box<str>,
     /// What a match does.
     pub action: Action,
 }
@@ -345,6 +348,67 @@ pub enum OutputKind {
         /// Which proxy requests go through.
         proxies: Box<Proxies>,
     },
+    /// Syslog messages, RFC 5424.
+    Syslog {
+        /// The receiver.
+        peer: Peer,
+        /// What stands before each record.
+        syslog: Syslog,
+        /// What stands around each message.
+        framing: Framing,
+    },
+    /// Syslog messages by RELP, which acknowledges each.
+    Relp {
+        /// The receiver.
+        peer: Peer,
+        /// What stands before each record.
+        syslog: Syslog,
+    },
+    /// Lines over TCP or TLS.
+    Tcp(Peer),
+}
+
+/// A receiver at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// A name, or an address without brackets.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+    /// How it is reached.
+    pub transport: Transport,
+    /// The name in its certificate, where that is not the host.
+    pub server_name: Option<Box<str>>,
+    /// For [`Transport::Tls`].
+    pub trust: Trust,
+    /// Time for a connection, and for each wait on one.
+    pub timeout: Duration,
+    /// Records that need a longer message are quarantined.
+    pub max_message_bytes: Option<usize>,
+}
+
+/// `transport`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Without encryption.
+    Tcp,
+    /// With TLS.
+    Tls,
+    /// A datagram for each record.
+    Udp,
+}
+
+/// The header of syslog messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syslog {
+    /// PRI: the facility times 8 and the severity.
+    pub priority: u8,
+    /// HOSTNAME
+    pub hostname: Box<str>,
+    /// APP-NAME
+    pub app_name: Box<str>,
+    /// SD-ID of the structured data; `None`: there is none.
+    pub sd_id: Option<Box<str>>,
 }
 
 /// `format` of an output.

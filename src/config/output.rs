@@ -9,6 +9,7 @@ use super::files::{absolute, ca_file, secret_file};
 use super::load::Env;
 use super::proxy::proxies;
 use super::source::unique_name;
+use super::stream;
 use super::table::{Table, choice, integer, string};
 use super::units::size_within;
 use super::{Format, Output, OutputKind};
@@ -16,13 +17,15 @@ use crate::limits;
 
 const MIB: u64 = 1024 * 1024;
 
-/// The word that `kind` takes, and whether this version has it.
+/// The word that `kind` takes.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Stdout,
     File,
     Http,
-    Later,
+    Syslog,
+    Relp,
+    Tcp,
 }
 
 /// What earlier outputs took.
@@ -39,20 +42,12 @@ pub(super) fn output(mut table: Table<'_>, taken: &mut Taken, env: Env<'_>) -> O
         ("stdout", Kind::Stdout),
         ("file", Kind::File),
         ("http", Kind::Http),
-        ("syslog", Kind::Later),
-        ("relp", Kind::Later),
-        ("tcp", Kind::Later),
+        ("syslog", Kind::Syslog),
+        ("relp", Kind::Relp),
+        ("tcp", Kind::Tcp),
     ];
-    let kind =
-        table.required("kind", "kind = \"http\", \"file\" or \"stdout\"", |value| choice(value, &kinds))?;
-    if kind == Kind::Later {
-        // The other keys are those of a kind that this version knows nothing of.
-        table.fault(
-            "kind",
-            "not supported in this version: write \"http\", \"file\" or \"stdout\"".to_owned(),
-        );
-        return None;
-    }
+    let right = "kind = \"http\", \"syslog\", \"relp\", \"tcp\", \"file\" or \"stdout\"";
+    let kind = table.required("kind", right, |value| choice(value, &kinds))?;
     let formats = [("raw", Format::Raw), ("envelope", Format::Envelope)];
     let format = table.or("format", Format::Raw, |value| choice(value, &formats));
     let (least, most) = limits::BATCH_BYTES_RANGE;
@@ -64,7 +59,10 @@ pub(super) fn output(mut table: Table<'_>, taken: &mut Taken, env: Env<'_>) -> O
     let kind = match kind {
         Kind::Stdout => Some(OutputKind::Stdout),
         Kind::File => file(&mut table),
-        Kind::Http | Kind::Later => http(&mut table, env),
+        Kind::Http => http(&mut table, env),
+        Kind::Syslog => stream::syslog(&mut table, env),
+        Kind::Relp => stream::relp(&mut table, env),
+        Kind::Tcp => stream::tcp(&mut table, env),
     };
     let place = match &kind {
         Some(OutputKind::Stdout) => Some((Path::new("/dev/stdout"), "kind")),

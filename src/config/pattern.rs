@@ -1,11 +1,82 @@
-//! Regexes of the configuration, bounded in what they may cost, with faults that point into the pattern.
+//! Regexes of the configuration, bounded in what they may cost alone and together, with faults that point into the
+//! pattern.
 
 use std::ops::Range;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
+use super::Rule;
 use super::fault::{Report, quoted};
 use crate::limits;
+
+/// Field rules, with the regexes of each field compiled into one.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    list: Box<[Rule]>,
+    fields: Box<[FieldRegexes]>,
+}
+
+/// The regexes of all rules that look into one field.
+#[derive(Debug, Clone)]
+pub struct FieldRegexes {
+    /// Dotted path into the record.
+    pub field: Box<str>,
+    /// Which of the rules these are, in order.
+    pub rules: Box<[usize]>,
+    /// Their regexes, in the same order.
+    pub regexes: RegexSet,
+}
+
+impl Rules {
+    /// Compiles rules whose regexes are known to be good. The first match wins.
+    ///
+    /// # Errors
+    /// A sentence: together they are too large.
+    pub fn new(list: Vec<Rule>) -> Result<Rules, String> {
+        // Their sum is bounded, however many fields it is spread over.
+        set(list.iter().map(|rule| &*rule.regex), limits::REGEX_SET_BYTES)?;
+        let mut by_field: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (number, rule) in list.iter().enumerate() {
+            match by_field.iter_mut().find(|(field, _)| *field == &*rule.field) {
+                Some((_, rules)) => rules.push(number),
+                None => by_field.push((&rule.field, vec![number])),
+            }
+        }
+        let cache = (limits::REGEX_SET_BYTES / by_field.len().max(1)).max(limits::REGEX_CACHE_BYTES);
+        let fields = by_field.into_iter().map(|(field, rules)| {
+            let regexes = set(rules.iter().map(|rule| &*list[*rule].regex), cache)?;
+            Ok(FieldRegexes { field: field.into(), rules: rules.into(), regexes })
+        });
+        let fields = fields.collect::<Result<_, String>>()?;
+        Ok(Rules { list: list.into(), fields })
+    }
+
+    /// The rules as they are configured.
+    pub fn list(&self) -> &[Rule] {
+        &self.list
+    }
+
+    /// Their regexes by field, in the order in which the fields are first asked for.
+    pub fn fields(&self) -> &[FieldRegexes] {
+        &self.fields
+    }
+}
+
+/// Compiles good patterns into one; `cache`: bytes that the cache of its searches may grow to. An error is a
+/// sentence.
+pub(super) fn set<'p>(patterns: impl Iterator<Item = &'p str>, cache: usize) -> Result<RegexSet, String> {
+    let built = RegexSetBuilder::new(patterns)
+        .unicode(false)
+        .size_limit(limits::REGEX_SET_BYTES)
+        .dfa_size_limit(cache)
+        .build();
+    built.map_err(|_| {
+        let most = super::units::bytes_text(limits::REGEX_SET_BYTES as u64);
+        format!(
+            "together the regexes take more than {most} when compiled; write fewer or smaller repetitions"
+        )
+    })
+}
 
 /// Compiles a pattern over bytes (no Unicode classes: records are matched as they stand). A fault comes
 /// with its offset in the file; `span` is the value's.

@@ -11,7 +11,7 @@ use super::endpoint::{self, Region};
 use super::fault::{Report, quoted};
 use super::files::ca_file;
 use super::load::Env;
-use super::pattern::regex;
+use super::pattern::{Rules, regex, set};
 use super::proxy::proxies;
 use super::queue::queue_url;
 use super::table::{Read, Table, choice, flag, integer, string};
@@ -71,6 +71,8 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let report = table.report();
     let exclude =
         table.list("exclude", limits::REGEXES_PER_SOURCE, |value, span| exclusion(report, value, span));
+    let exclude =
+        set(exclude.into_iter(), limits::REGEX_SET_BYTES).map_err(|text| table.fault("exclude", text)).ok();
     let names = [
         ("short-name", Attribution::ShortName),
         ("fully-qualified", Attribution::FullyQualified),
@@ -115,7 +117,7 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         accounts,
         regions,
         unfiltered,
-        exclude,
+        exclude: exclude?,
         rules: rules?,
         attribution,
         default_domain: default_domain.into(),
@@ -219,20 +221,21 @@ fn account(value: &DeValue<'_>) -> Read<Box<str>> {
     }
 }
 
-fn exclusion(
+fn exclusion<'v>(
     report: &Report<'_>,
-    value: &DeValue<'_>,
+    value: &'v DeValue<'_>,
     span: Range<usize>,
-) -> Result<regex::bytes::Regex, (usize, String)> {
+) -> Result<&'v str, (usize, String)> {
     let at = span.start;
-    let regex = regex(report, string(value).map_err(|text| (at, text))?, span)?;
+    let pattern = string(value).map_err(|text| (at, text))?;
+    let regex = regex(report, pattern, span)?;
     match regex.is_match(b"") && regex.is_match(b"{}") {
-        false => Ok(regex),
+        false => Ok(pattern),
         true => Err((at, "matches the empty text, so it would drop every record".to_owned())),
     }
 }
 
-fn rules(table: &mut Table<'_>) -> Option<Vec<Rule>> {
+fn rules(table: &mut Table<'_>) -> Option<Rules> {
     let tables = table.tables("rule", "source.rule", OWN);
     if tables.len() > limits::REGEXES_PER_SOURCE {
         table.fault(
@@ -242,7 +245,8 @@ fn rules(table: &mut Table<'_>) -> Option<Vec<Rule>> {
         return None;
     }
     // All of them are read before the first at fault ends this.
-    tables.into_iter().map(rule).collect::<Vec<_>>().into_iter().collect()
+    let list: Option<Vec<Rule>> = tables.into_iter().map(rule).collect::<Vec<_>>().into_iter().collect();
+    Rules::new(list?).map_err(|text| table.fault("rule", text)).ok()
 }
 
 fn rule(mut table: Table<'_>) -> Option<Rule> {
@@ -252,7 +256,7 @@ fn rule(mut table: Table<'_>) -> Option<Rule> {
     let regex = match table.value("regex") {
         Some(value) => string(value.get_ref())
             .map_err(|text| (value.span().start, text))
-            .and_then(|pattern| regex(report, pattern, value.span()))
+            .and_then(|pattern| regex(report, pattern, value.span()).map(|_| pattern.into()))
             .map_err(|(at, text)| table.fault_at(at, "regex", text))
             .ok(),
         None => {

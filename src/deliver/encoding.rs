@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::format;
-use crate::config::{Format, Output};
+use super::syslog::{self, Framing, Messages};
+use crate::config::{Format, Output, OutputKind};
 use crate::record::ObjectId;
 use crate::select::{Attribution, Attributors};
 
@@ -34,12 +35,22 @@ pub struct Encoding {
 enum Kind {
     /// Lines of text ([`format`]).
     Lines(Format),
+    /// Syslog messages ([`syslog`]).
+    Messages(Messages),
 }
 
 impl Encoding {
     /// What the output's configuration says.
     pub fn of(output: &Output, attributors: Arc<Attributors>) -> Encoding {
-        Encoding { kind: Kind::Lines(output.format), attributors }
+        let format = output.format;
+        let kind = match &output.kind {
+            OutputKind::Syslog { syslog, framing, .. } => {
+                Kind::Messages(Messages::new(syslog, format, *framing))
+            }
+            OutputKind::Relp { syslog, .. } => Kind::Messages(Messages::new(syslog, format, Framing::None)),
+            _ => Kind::Lines(format),
+        };
+        Encoding { kind, attributors }
     }
 
     /// Looks at a record once: its length is known before anything is written.
@@ -49,7 +60,12 @@ impl Encoding {
                 let attribution = self.attribution(format::wants_attribution(format), record);
                 let Record { object, index, bytes } = record;
                 let len = format::encoded_len(format, object, index, attribution.as_ref(), bytes);
-                Draft { record, attribution, len, kind: &self.kind }
+                Draft { record, attribution, len, shape: Shape::Line(format) }
+            }
+            Kind::Messages(messages) => {
+                let attribution = self.attribution(messages.wants_attribution(), record);
+                let parts = messages.parts(record, attribution.as_ref());
+                Draft { record, attribution, len: parts.len, shape: Shape::Message(messages, parts) }
             }
         }
     }
@@ -75,7 +91,13 @@ pub struct Draft<'a> {
     record: Record<'a>,
     attribution: Option<Attribution>,
     len: usize,
-    kind: &'a Kind,
+    shape: Shape<'a>,
+}
+
+#[derive(Debug)]
+enum Shape<'a> {
+    Line(Format),
+    Message(&'a Messages, syslog::Parts<'a>),
 }
 
 impl Draft<'_> {
@@ -88,11 +110,11 @@ impl Draft<'_> {
     /// Adds it to `out`.
     pub fn append(self, out: &mut Vec<u8>) {
         let before = out.len();
-        let Record { object, index, bytes } = self.record;
-        match self.kind {
-            &Kind::Lines(format) => {
-                format::append(format, object, index, self.attribution.as_ref(), bytes, out)
-            }
+        let Draft { record, attribution, shape, .. } = &self;
+        let Record { object, index, bytes } = *record;
+        match shape {
+            Shape::Line(format) => format::append(*format, object, index, attribution.as_ref(), bytes, out),
+            Shape::Message(messages, parts) => messages.append(*record, attribution.as_ref(), parts, out),
         }
         debug_assert_eq!(out.len() - before, self.len);
     }

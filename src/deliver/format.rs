@@ -171,11 +171,11 @@ pub(crate) fn append_escaped(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-fn digits(number: u32) -> usize {
+pub(super) fn digits(number: u32) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-fn append_number(number: u32, out: &mut Vec<u8>) {
+pub(super) fn append_number(number: u32, out: &mut Vec<u8>) {
     let mut text = heapless::String::<10>::new();
     // ten digits hold every u32, so this cannot fail
     let _ = write!(text, "{number}");

@@ -1,13 +1,13 @@
 //! From the spool to the receivers: one loop and one cursor per output.
 //!
 //! ```text
-//!  spool ─► backlog ─► encoding ─► batch, lines ─► sender: http, file, stdout
+//!  spool ─► backlog ─► encoding ─► batch, lines ─► sender: http, syslog, relp, tcp, file, stdout
 //!             ▲                      │ accepted: the cursor moves
 //!             └──────────────────────┤ refused: halved, a bad record goes to the quarantine
 //!                                    └ no answer: sent again
 //! ```
 //!
-//! `encoding` (with `format`), `batch`, `lines` and `unconfirmed` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
+//! `encoding` (with `format` and `syslog`), `batch`, `lines` and `unconfirmed` are cores. `output` is the loop around them, `backlog` what it asks of the spool,
 //! `sender` what it asks of a receiver, `status` what it tells the operator.
 
 pub mod backlog;
@@ -18,17 +18,22 @@ pub mod format;
 pub mod http;
 pub mod lines;
 mod output;
+pub mod relp;
 pub mod sender;
 pub mod status;
 pub mod stdout;
+pub mod syslog;
+pub mod tcp;
+pub mod udp;
 pub mod unconfirmed;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{Output, OutputKind};
+use crate::config::{Output, OutputKind, Transport};
 use crate::net::Proxies;
+use crate::pulse::Pulse;
 use crate::select::Attributors;
 use crate::spool::disk::Disk;
 use crate::spool::{Quarantine, Spool};
@@ -52,18 +57,26 @@ pub fn output<D: Disk>(
     quarantine: Quarantine<D>,
     stop: watch::Receiver<bool>,
     status: Arc<OutputStatus>,
+    pulse: Arc<Pulse>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let fault = |text: String| format!("output {}: {text}", config.name);
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
     let committed = spool.subscribe();
     let backlog = Spooled::new(&config.name, spool, quarantine).map_err(|error| fault(error.to_string()))?;
-    Ok(async move { output::run(&config, attributors, receiver, backlog, committed, stop, status).await })
+    Ok(
+        async move {
+            output::run(&config, attributors, receiver, backlog, committed, stop, (status, pulse)).await
+        },
+    )
 }
 
 enum Receiver {
     Http(Box<http::Http>),
     File(file::File),
     Stdout(stdout::Stream),
+    Relp(Box<relp::Relp>),
+    Tcp(Box<tcp::Tcp>),
+    Udp(Box<udp::Udp>),
 }
 
 impl Receiver {
@@ -81,6 +94,14 @@ impl Receiver {
                 let http = http::Http::new(url, *timeout, bearer_token.as_ref(), way)?;
                 Receiver::Http(Box::new(http))
             }
+            OutputKind::Relp { peer, .. } => Receiver::Relp(Box::new(relp::Relp::new(peer)?)),
+            OutputKind::Syslog { peer, .. } if peer.transport == Transport::Udp => {
+                Receiver::Udp(Box::new(udp::Udp::new(peer)?))
+            }
+            OutputKind::Syslog { peer, framing, .. } => {
+                Receiver::Tcp(Box::new(tcp::Tcp::new(peer, *framing)?))
+            }
+            OutputKind::Tcp(peer) => Receiver::Tcp(Box::new(tcp::Tcp::new(peer, syslog::Framing::LineFeed)?)),
         })
     }
 }
@@ -91,6 +112,31 @@ impl Sender for Receiver {
             Receiver::Http(http) => http.send(lines).await,
             Receiver::File(file) => file.send(lines).await,
             Receiver::Stdout(stream) => stream.send(lines).await,
+            Receiver::Relp(relp) => relp.send(lines).await,
+            Receiver::Tcp(tcp) => tcp.send(lines).await,
+            Receiver::Udp(udp) => udp.send(lines).await,
+        }
+    }
+
+    fn is_provisional(&self) -> bool {
+        match self {
+            Receiver::Tcp(tcp) => tcp.is_provisional(),
+            _ => false,
+        }
+    }
+
+    fn broken(&mut self) -> Option<sender::Again> {
+        match self {
+            Receiver::Tcp(tcp) => tcp.broken(),
+            _ => None,
+        }
+    }
+
+    async fn close(&mut self) -> bool {
+        match self {
+            Receiver::Relp(relp) => relp.close().await,
+            Receiver::Tcp(tcp) => tcp.close().await,
+            _ => false,
         }
     }
 }

@@ -28,12 +28,16 @@ use super::unconfirmed::Unconfirmed;
 use crate::config::Output;
 use crate::limits;
 use crate::net::Backoff;
+use crate::pulse::Pulse;
 use crate::select::Attributors;
+use crate::service::wedge;
 
 /// How often a moving cursor is made durable.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a stop waits for the request under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long a connection that carries nothing may take to end in order.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// First and longest wait after something that passes.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// First and longest wait after something that wants a change of the configuration, here or there.
@@ -47,7 +51,7 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
     backlog: B,
     committed: watch::Receiver<P>,
     stop: watch::Receiver<bool>,
-    status: Arc<OutputStatus>,
+    (status, pulse): (Arc<OutputStatus>, Arc<Pulse>),
 ) {
     let work = Work {
         backlog,
@@ -64,6 +68,8 @@ pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
         committed,
         stop,
         reporter: Reporter::new(&config.name, status),
+        stage: format!("output {}", config.name).into(),
+        pulse,
         control: None,
         refusals: BTreeMap::new(),
         said: String::new(),
@@ -111,6 +117,9 @@ struct Loop<S, B: Backlog, P> {
     committed: watch::Receiver<P>,
     stop: watch::Receiver<bool>,
     reporter: Reporter,
+    /// What the watchdog calls it.
+    stage: Box<str>,
+    pulse: Arc<Pulse>,
     /// A line that the receiver accepted once, to find out whether it accepts anything.
     control: Option<Bytes>,
     /// Why records of the batch were refused that are not set aside yet, by their place in it.
@@ -143,6 +152,8 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn turn(&mut self) -> Result<(), Stopped> {
         self.committed.mark_unchanged();
         self.rested = false;
+        self.pulse.working();
+        wedge::pending(&self.stage).await;
         if let Some(again) = self.confirm()? {
             return self.send_again(again).await;
         }
@@ -173,6 +184,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         loop {
             let due = self.saved.unwrap_or_else(Instant::now) + SAVE_EVERY;
             let confirmed = self.unconfirmed.due().map(Instant::from_std);
+            self.pulse.idle();
             tokio::select! {
                 changed = self.committed.changed() => return changed.map_err(|_| Stopped),
                 () = stopped(&mut self.stop) => return Err(Stopped),
@@ -408,8 +420,9 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 
     /// The last thing: a connection that ends in order confirms what it carried.
     async fn end(&mut self) {
-        if !self.unconfirmed.is_empty() && matches!(timeout(STOP_GRACE, self.sender.close()).await, Ok(true))
-        {
+        // who acknowledged everything is only told good-bye
+        let grace = if self.unconfirmed.is_empty() { CLOSE_GRACE } else { STOP_GRACE };
+        if let Ok(true) = timeout(grace, self.sender.close()).await {
             for settled in self.unconfirmed.all_arrived() {
                 if let Some(work) = &mut self.work {
                     work.backlog.advance(settled);
@@ -436,11 +449,14 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             return Err(Stopped);
         }
         let mut sending = std::pin::pin!(self.sender.send(lines));
-        tokio::select! {
-            biased;
-            outcome = &mut sending => Ok(outcome),
-            () = stopped(&mut self.stop) => timeout(STOP_GRACE, sending).await.map_err(|_| Stopped),
-        }
+        let sent = async {
+            tokio::select! {
+                biased;
+                outcome = &mut sending => Ok(outcome),
+                () = stopped(&mut self.stop) => timeout(STOP_GRACE, sending).await.map_err(|_| Stopped),
+            }
+        };
+        self.pulse.waiting(sent).await
     }
 
     async fn trouble(
@@ -453,10 +469,13 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let wait = backoff.next(fastrand::u64(..), after);
         self.reporter.trouble(reason, text, wait);
         self.save().await;
-        tokio::select! {
-            () = sleep(wait) => Ok(()),
-            () = stopped(&mut self.stop) => Err(Stopped),
-        }
+        let pause = async {
+            tokio::select! {
+                () = sleep(wait) => Ok(()),
+                () = stopped(&mut self.stop) => Err(Stopped),
+            }
+        };
+        self.pulse.waiting(pause).await
     }
 
     fn work(&mut self) -> Result<&mut Work<B>, Stopped> {
@@ -469,6 +488,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         step: impl FnOnce(&mut Work<B>) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let mut work = self.work.take().ok_or(Stopped)?;
+        self.pulse.working();
         let done = tokio::task::spawn_blocking(move || {
             let value = step(&mut work);
             (work, value)

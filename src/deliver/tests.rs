@@ -116,8 +116,9 @@ async fn run(place: &Place, accepted: &Arc<Mutex<Vec<usize>>>, at_most: Duration
     let status = Arc::new(OutputStatus::default());
     let config = config(OutputKind::Stdout);
     let sender = Strict(accepted.clone());
+    let face = (status, Arc::default());
     let running =
-        output::run(&config, Arc::default(), sender, backlog, place.spool.subscribe(), stopping, status);
+        output::run(&config, Arc::default(), sender, backlog, place.spool.subscribe(), stopping, face);
     let _ = timeout(at_most, async {
         tokio::join!(running, async {
             place.drained().await;
@@ -182,6 +183,7 @@ async fn an_output_into_a_file_follows_the_commits_and_goes_on_after_a_restart()
             place.quarantine.clone(),
             stopping,
             status.clone(),
+            Arc::default(),
         )
         .unwrap();
         let task = tokio::spawn(task);

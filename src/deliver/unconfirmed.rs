@@ -19,7 +19,7 @@ use super::batch::Settled;
 /// How long a connection has to stand after records were written.
 pub const WINDOW: Duration = Duration::from_secs(10);
 /// Bytes that have to follow them, unless there are none to follow.
-pub const WINDOW_BYTES: u64 = 1024 * 1024;
+pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// What is written within this time is one entry.
 const GRAIN: Duration = Duration::from_millis(250);
 

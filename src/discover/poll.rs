@@ -18,6 +18,8 @@ use super::status::{SourceStatus, Trouble};
 use super::walk::{Known, Lister, Notes, Seen, Selection, Walk, blocking};
 use super::window::{self, GivenUp, PassEnd, Plan, Progress};
 use crate::config;
+use crate::pulse::Pulse;
+use crate::service::wedge;
 use crate::spool::disk::Disk;
 
 /// A clock before this year was never set. S3 would refuse the requests, and `start` must not be resolved by it.
@@ -46,6 +48,7 @@ pub struct Poller<L, K, D> {
     expired: Option<Date>,
     /// LIST requests a day, as they were last told to the operator.
     told: Option<u64>,
+    pulse: Arc<Pulse>,
 }
 
 /// What one pass came to.
@@ -100,7 +103,14 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             has_fresh: false,
             expired: None,
             told: None,
+            pulse: Arc::default(),
         }
+    }
+
+    /// The same, with the pulse of its stage.
+    #[must_use]
+    pub fn watched(self, pulse: Arc<Pulse>) -> Poller<L, K, D> {
+        Poller { pulse, ..self }
     }
 
     /// Polls until `stop`. `clock` gives the time of day, UTC.
@@ -130,6 +140,8 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
 
     /// One pass: lists, queues, waits for the answers, and remembers.
     pub async fn pass(&mut self, now: UtcDateTime) -> PassReport {
+        self.pulse.working();
+        wedge::pending("source").await;
         let now = PrimitiveDateTime::new(now.date(), now.time());
         let pass = Pass::new(Arc::clone(&self.status), now);
         let report = match self.remembered(now).await {
@@ -144,6 +156,7 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             self.status.clear();
         }
         self.status.count_pass();
+        self.pulse.idle();
         report
     }
 
@@ -166,13 +179,14 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             pass: Arc::clone(pass),
             backfill,
             notes: Mutex::default(),
+            pulse: Arc::clone(&self.pulse),
         });
         walk.bucket().await;
         let Notes { seen, mut end, ended, .. } =
             std::mem::take(&mut *walk.notes.lock().unwrap_or_else(PoisonError::into_inner));
         drop(walk);
 
-        let tally = pass.settled().await;
+        let tally = self.pulse.waiting(pass.settled()).await;
         end.unfinished.merge(&tally.failed);
         end.transient.add_all(tally.transient);
         let mut progress = Arc::unwrap_or_clone(progress);

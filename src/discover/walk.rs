@@ -34,6 +34,7 @@ use crate::aws::{Fault, Warning};
 use crate::config;
 use crate::limits;
 use crate::net::Backoff;
+use crate::pulse::Pulse;
 use crate::record::ObjectId;
 use crate::spool::disk::Disk;
 
@@ -160,6 +161,7 @@ pub(super) struct Walk<L, K> {
     /// The slices of `plan` that are listed for the first time.
     pub(super) backfill: SliceSet,
     pub(super) notes: Mutex<Notes>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// What a walk has seen so far.
@@ -327,7 +329,7 @@ impl<L: Lister, K: Known> Walk<L, K> {
         keys.prefix = sieve.stream;
         self.notes().take_in(&sieve.seen, &sieve.end);
         for wanted in sieve.found {
-            self.queue.push(self.lane, wanted).await;
+            self.pulse.waiting(self.queue.push(self.lane, wanted)).await;
         }
         let tally = self.pass.tally();
         let refused = tally.failed_denied >= REFUSED && tally.collected + tally.quarantined == 0;
@@ -390,8 +392,15 @@ impl<L: Lister, K: Known> Walk<L, K> {
         while !listing.complete {
             self.notes().seen.list_requests += 1;
             self.pass.status().count_request();
+            self.pulse.working();
             let (request, page) = listing.split();
-            let result = self.lister.list(&request, &mut |entry| page.take(&request, entry)).await;
+            let result = self
+                .lister
+                .list(&request, &mut |entry| {
+                    self.pulse.beat();
+                    page.take(&request, entry)
+                })
+                .await;
             let came = listing.advance()?;
             match result {
                 Ok(ListEnd::Complete) => listing.complete = true,
@@ -405,7 +414,8 @@ impl<L: Lister, K: Known> Walk<L, K> {
                         if !fault.is_transient() || backoff.tries() + 1 >= TRIES {
                             return Err(fault);
                         }
-                        tokio::time::sleep(backoff.next(fastrand::u64(..), fault.retry_after)).await;
+                        let wait = backoff.next(fastrand::u64(..), fault.retry_after);
+                        self.pulse.waiting(tokio::time::sleep(wait)).await;
                     }
                 }
             }

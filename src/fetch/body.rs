@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::aws::{Class, Fault};
 use crate::limits;
+use crate::pulse::Pulse;
 
 type Buffer = Box<[u8]>;
 
@@ -21,6 +22,7 @@ type Buffer = Box<[u8]>;
 #[derive(Debug)]
 pub struct Slot {
     pool: Arc<Pool>,
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,18 @@ impl Slot {
     #[allow(clippy::new_without_default, reason = "it allocates what the budget counts; that should be seen")]
     pub fn new() -> Slot {
         let free = (0..limits::CHUNKS_PER_FETCH).map(|_| vec![0; limits::CHUNK_BYTES].into()).collect();
-        Slot { pool: Arc::new(Pool { free: Mutex::new(free), freed: Notify::new() }) }
+        Slot { pool: Arc::new(Pool { free: Mutex::new(free), freed: Notify::new() }), pulse: Arc::default() }
+    }
+
+    /// The same, with the pulse of the stage that fetches by it.
+    #[must_use]
+    pub fn watched(self, pulse: Arc<Pulse>) -> Slot {
+        Slot { pulse, ..self }
+    }
+
+    /// The pulse of the stage that fetches by it.
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// The two ends of one body.
@@ -52,7 +65,13 @@ impl Slot {
             pool: Arc::clone(&self.pool),
         });
         (
-            BodyWriter { exchange: Arc::clone(&exchange), filling: None, filled: 0, has_queued: false },
+            BodyWriter {
+                exchange: Arc::clone(&exchange),
+                filling: None,
+                filled: 0,
+                has_queued: false,
+                pulse: Arc::clone(&self.pulse),
+            },
             BodyReader { exchange, reading: None, bytes_read: 0 },
         )
     }
@@ -105,13 +124,15 @@ pub(super) struct BodyWriter {
     filling: Option<Buffer>,
     filled: usize,
     has_queued: bool,
+    pulse: Arc<Pulse>,
 }
 
 impl BodyWriter {
     /// Takes as many of the bytes as go into one buffer, waiting for a free one first if need be. A buffer
     /// that is full is queued for the reader.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<usize, ReaderGone> {
-        self.wait_for_buffer().await?;
+        let pulse = Arc::clone(&self.pulse);
+        pulse.waiting(self.wait_for_buffer()).await?;
         let Some(buffer) = &mut self.filling else { return Ok(0) };
         let taken = bytes.len().min(buffer.len() - self.filled);
         buffer[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);

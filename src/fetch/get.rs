@@ -60,12 +60,14 @@ async fn fetch_with(
     hand_over: impl FnOnce(BodyReader),
     patience: &Patience,
 ) -> Result<(), Fault> {
+    let pulse = slot.pulse();
     let (writer, reader) = slot.open();
     let handing = Some((hand_over, reader));
     let mut fetch = Fetch { s3, key, patience, writer, handing, reached: 0, len: None, etag: None };
     let mut backoff = net::Backoff::new(patience.backoff, patience.longest_wait);
     let mut tries = 0;
     loop {
+        pulse.beat();
         let before = fetch.reached;
         let fault = match fetch.attempt().await {
             Ok(()) | Err(Broken::ReaderGone) => return fetch.end(Ok(())),

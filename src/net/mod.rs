@@ -1,5 +1,6 @@
-//! HTTP/1.1 over TCP or TLS: one client with a keep-alive pool, time-outs for every wait, and errors that
-//! say what an operator can do. Redirects are not followed and nothing is decoded.
+//! Connections to servers. HTTP/1.1 over TCP or TLS: one client with a keep-alive pool, time-outs for every wait, and errors that
+//! say what an operator can do. Redirects are not followed and nothing is decoded. And streams over TCP or TLS for protocols of
+//! other rooms ([`stream`]).
 
 pub mod backoff;
 pub mod client;
@@ -11,6 +12,7 @@ mod issuer;
 pub mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod stream;
 mod tls;
 pub mod window;
 
@@ -20,4 +22,5 @@ pub use clock::Clock;
 pub use error::{Error, Kind};
 pub use gate::Gate;
 pub use proxy::{NoProxy, Proxies, Proxy};
+pub use stream::{Dialer, Stream};
 pub use tls::{Identity, Trust};

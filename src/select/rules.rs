@@ -1,179 +1,223 @@
 //! What the operator wrote: field rules, of which the first match wins, then the `exclude` regexes.
 //!
-//! A rule's regex is tested against the text of a string without its escapes, and against a number, `true`,
-//! `false`, `null`, an array or an object as it stands in the record. A field that is absent matches
-//! nothing. A field that cannot be read keeps the record, whatever else is said of it.
+//! | the field is | a rule's regex is tested against |
+//! |---|---|
+//! | a string | its text, without escapes |
+//! | a number, `true`, `false`, `null` | what stands in the record |
+//! | an array, an object | what stands in the record, white space included |
+//! | absent | nothing: it does not match |
+//! | unreadable | nothing: the record is kept, unless an earlier rule has matched |
+//!
+//! An element of an array is named by its number (`resources.0.ARN`). Records without a field are left to the rules
+//! behind. The regexes of all rules that look into one field are searched at once, and so are all `exclude` regexes.
 
-use regex::bytes::Regex;
+use regex::bytes::RegexSet;
 
-use crate::config::{Action, Rule};
-use crate::decode::field::{self, Field, Path};
+use super::facts::{Facts, Keys, Place};
+use super::{Count, Dropped, Reason};
+use crate::config::{self, Action};
+use crate::decode::field::Field;
 use crate::decode::text;
 
-use super::Verdict;
-
 /// Rules with the count of what each removed.
-pub struct Rules {
-    fields: Box<[FieldRule]>,
-    excludes: Box<[Exclude]>,
+pub(super) struct Rules {
+    rules: Box<[Rule]>,
+    fields: Box<[FieldRules]>,
+    exclude: RegexSet,
+    /// What each of them removed.
+    excludes: Box<[Count]>,
     /// For the text of a field; as long as the longest one so far, which is less than a record.
     text: Vec<u8>,
     unreadable: Count,
 }
 
-/// What one rule removed.
+/// What the operator says of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dropped<'a> {
-    /// `rule-N` or `exclude-N`: the Nth of its kind in the source's configuration, from 1.
-    pub label: &'a str,
-    /// What the rule looks for, as it is configured.
-    pub regex: &'a str,
-    /// The field that a rule looks into; an `exclude` looks at the whole record.
-    pub field: Option<&'a str>,
-    /// Records.
-    pub count: u64,
+pub(super) enum Ruling {
+    /// A `keep` rule matches.
+    Keep,
+    /// A rule or an `exclude` removes it, and has counted it.
+    Drop(Reason),
+    /// A rule cannot read its field.
+    Unreadable,
+    /// No rule says anything.
+    None,
 }
 
-struct FieldRule {
-    label: Box<str>,
+struct Rule {
     field: Box<str>,
-    path: Path,
-    regex: Regex,
+    regex: Box<str>,
     action: Action,
     dropped: Count,
 }
 
-struct Exclude {
-    label: Box<str>,
-    regex: Regex,
-    dropped: Count,
-}
-
-/// Records: of collected objects, and of the one in work.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    settled: u64,
-    pending: u64,
-}
-
-impl Count {
-    fn settle(&mut self, collected: bool) {
-        self.settled += if collected { self.pending } else { 0 };
-        self.pending = 0;
-    }
+struct FieldRules {
+    place: Place,
+    /// Numbers of the rules, ascending.
+    rules: Box<[usize]>,
+    regexes: RegexSet,
 }
 
 impl Rules {
-    /// Makes the rules ready, with all counts at zero.
-    pub fn new(rules: &[Rule], exclude: &[Regex]) -> Rules {
-        let field_rule = |(i, rule): (usize, &Rule)| FieldRule {
-            label: format!("rule-{}", i + 1).into(),
+    /// Makes the rules ready, with all counts at zero; facts are read with `keys`.
+    pub(super) fn new(rules: &config::Rules, exclude: &RegexSet, keys: &Keys) -> Rules {
+        let rule = |rule: &config::Rule| Rule {
             field: rule.field.clone(),
-            path: Path::new(&rule.field),
             regex: rule.regex.clone(),
             action: rule.action,
             dropped: Count::default(),
         };
-        let exclude_rule = |(i, regex): (usize, &Regex)| Exclude {
-            label: format!("exclude-{}", i + 1).into(),
-            regex: regex.clone(),
-            dropped: Count::default(),
+        let of_field = |field: &config::FieldRegexes| FieldRules {
+            place: keys.place(&field.field),
+            rules: field.rules.clone(),
+            regexes: field.regexes.clone(),
         };
         Rules {
-            fields: rules.iter().enumerate().map(field_rule).collect(),
-            excludes: exclude.iter().enumerate().map(exclude_rule).collect(),
+            rules: rules.list().iter().map(rule).collect(),
+            fields: rules.fields().iter().map(of_field).collect(),
+            exclude: exclude.clone(),
+            excludes: vec![Count::default(); exclude.len()].into(),
             text: Vec::new(),
             unreadable: Count::default(),
         }
     }
 
-    /// `None`: no rule says anything of this record.
-    pub fn decide(&mut self, record: &[u8]) -> Option<Verdict> {
-        for rule in &mut self.fields {
-            match rule.matches(record, &mut self.text) {
-                Some(false) => {}
-                Some(true) if rule.action == Action::Keep => return Some(Verdict::Keep),
-                Some(true) => {
-                    rule.dropped.pending += 1;
-                    return Some(Verdict::Drop);
-                }
-                None => {
-                    self.unreadable.pending += 1;
-                    return Some(Verdict::Keep);
-                }
+    /// What is said of a record, counted.
+    pub(super) fn decide(&mut self, facts: &Facts<'_>) -> Ruling {
+        match self.first(facts) {
+            Some((rule, true)) if self.rules[rule].action == Action::Keep => Ruling::Keep,
+            Some((rule, true)) => {
+                self.rules[rule].dropped.open += 1;
+                Ruling::Drop(Reason::Rule(rule))
+            }
+            Some((_, false)) => {
+                self.unreadable.open += 1;
+                Ruling::Unreadable
+            }
+            None => self.excluded(facts.record),
+        }
+    }
+
+    /// The first rule that has something to say: that it matches (`true`), or that it cannot read its field.
+    fn first(&mut self, facts: &Facts<'_>) -> Option<(usize, bool)> {
+        let Rules { fields, text: buffer, .. } = self;
+        let mut first: Option<(usize, bool)> = None;
+        for field in fields {
+            if first.is_some_and(|(rule, _)| field.rules[0] > rule) {
+                continue;
+            }
+            let found = match field_text(facts.at(&field.place), buffer) {
+                Ok(None) => None,
+                Ok(Some(text)) => first_match(&field.regexes, text).map(|n| (field.rules[n], true)),
+                Err(text::BadEscape) => Some((field.rules[0], false)),
+            };
+            if let Some(found) = found
+                && first.is_none_or(|(rule, _)| found.0 < rule)
+            {
+                first = Some(found);
             }
         }
-        let exclude = self.excludes.iter_mut().find(|exclude| exclude.regex.is_match(record))?;
-        exclude.dropped.pending += 1;
-        Some(Verdict::Drop)
+        first
+    }
+
+    fn excluded(&mut self, record: &[u8]) -> Ruling {
+        match first_match(&self.exclude, record) {
+            Some(n) => {
+                self.excludes[n].open += 1;
+                Ruling::Drop(Reason::Exclude(n))
+            }
+            None => Ruling::None,
+        }
     }
 
     /// What each rule that can remove records has removed: field rules, then excludes, in their order.
-    pub fn drops(&self) -> impl Iterator<Item = Dropped<'_>> {
-        let fields = self.fields.iter().filter(|rule| rule.action == Action::Drop).map(|rule| Dropped {
-            label: &rule.label,
-            regex: rule.regex.as_str(),
+    pub(super) fn drops(&self) -> impl Iterator<Item = Dropped<'_>> {
+        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.action == Action::Drop);
+        let rules = rules.map(|(n, rule)| Dropped {
+            reason: Reason::Rule(n),
+            regex: &rule.regex,
             field: Some(&rule.field),
             count: rule.dropped.settled,
         });
-        let excludes = self.excludes.iter().map(|exclude| Dropped {
-            label: &exclude.label,
-            regex: exclude.regex.as_str(),
+        let patterns = self.exclude.patterns().iter().zip(&self.excludes).enumerate();
+        let excludes = patterns.map(|(n, (regex, dropped))| Dropped {
+            reason: Reason::Exclude(n),
+            regex,
             field: None,
-            count: exclude.dropped.settled,
+            count: dropped.settled,
         });
-        fields.chain(excludes)
+        rules.chain(excludes)
     }
 
     /// Records kept because a rule could not read its field.
-    pub fn unreadable(&self) -> u64 {
+    pub(super) fn unreadable(&self) -> u64 {
         self.unreadable.settled
     }
 
-    /// Settles the counts of the object in work, or forgets them.
-    pub fn end_object(&mut self, collected: bool) {
-        self.fields.iter_mut().for_each(|rule| rule.dropped.settle(collected));
-        self.excludes.iter_mut().for_each(|exclude| exclude.dropped.settle(collected));
-        self.unreadable.settle(collected);
+    /// Every count.
+    pub(super) fn counts(&mut self) -> impl Iterator<Item = &mut Count> {
+        let rules = self.rules.iter_mut().map(|rule| &mut rule.dropped);
+        rules.chain(&mut self.excludes).chain([&mut self.unreadable])
     }
 }
 
-impl FieldRule {
-    /// `None`: the field cannot be read.
-    fn matches(&self, record: &[u8], buffer: &mut Vec<u8>) -> Option<bool> {
-        let text = match field::find(record, &self.path) {
-            Field::Absent => return Some(false),
-            Field::Unreadable => return None,
-            Field::Text(raw) => text::unescape(raw, buffer).ok()?,
-            Field::Number(raw) | Field::Array(raw) | Field::Object(raw) => raw,
-            Field::Null => b"null",
-            Field::Bool(true) => b"true",
-            Field::Bool(false) => b"false",
-        };
-        Some(self.regex.is_match(text))
+/// What a rule looks at; `None` when the field is absent. An error: it cannot be read.
+fn field_text<'a>(field: Field<'a>, buffer: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, text::BadEscape> {
+    Ok(Some(match field {
+        Field::Absent => return Ok(None),
+        Field::Unreadable => return Err(text::BadEscape),
+        Field::Text(raw) => text::unescape(raw, buffer)?,
+        Field::Number(raw) | Field::Array(raw) | Field::Object(raw) => raw,
+        Field::Null => b"null",
+        Field::Bool(true) => b"true",
+        Field::Bool(false) => b"false",
+    }))
+}
+
+/// Which pattern is the first that matches. To know that one matches at all is cheaper, and mostly enough.
+fn first_match(set: &RegexSet, text: &[u8]) -> Option<usize> {
+    match set.len() {
+        0 => None,
+        1 => set.is_match(text).then_some(0),
+        _ if !set.is_match(text) => None,
+        _ => set.matches(text).iter().next(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn regex(pattern: &str) -> Regex {
-        Regex::new(pattern).expect("a good pattern")
+    /// Rules with the keys that their facts are read with.
+    struct Ruled(Rules, Keys);
+
+    impl Ruled {
+        fn decide(&mut self, record: &[u8]) -> Ruling {
+            self.0.decide(&self.1.read(record))
+        }
+        fn collected(&mut self, collected: bool) {
+            self.0.counts().for_each(|count| {
+                count.end_object(collected);
+                count.commit();
+            });
+        }
     }
 
-    fn rules(rules: &[(&str, &str, Action)], exclude: &[&str]) -> Rules {
-        let rule = |(field, pattern, action): &(&str, &str, Action)| Rule {
+    fn rules(rules: &[(&str, &str, Action)], exclude: &[&str]) -> Ruled {
+        let rule = |(field, pattern, action): &(&str, &str, Action)| config::Rule {
             field: (*field).into(),
-            regex: regex(pattern),
+            regex: (*pattern).into(),
             action: *action,
         };
-        let exclude: Vec<Regex> = exclude.iter().map(|pattern| regex(pattern)).collect();
-        Rules::new(&rules.iter().map(rule).collect::<Vec<_>>(), &exclude)
+        let keys = Keys::new(rules.iter().map(|(field, ..)| *field));
+        let rules = config::Rules::new(rules.iter().map(rule).collect()).expect("good rules");
+        Ruled(Rules::new(&rules, &RegexSet::new(exclude).expect("good patterns"), &keys), keys)
     }
 
     fn drops(field: &str, pattern: &str, record: &str) -> bool {
-        rules(&[(field, pattern, Action::Drop)], &[]).decide(record.as_bytes()) == Some(Verdict::Drop)
+        rules(&[(field, pattern, Action::Drop)], &[]).decide(record.as_bytes())
+            == Ruling::Drop(Reason::Rule(0))
     }
 
     #[test]
@@ -186,14 +230,16 @@ mod tests {
             ],
             &["Drop", "Away"],
         );
-        assert_eq!(rules.decide(br#"{"n":"KeepDropAway"}"#), Some(Verdict::Keep));
-        assert_eq!(rules.decide(br#"{"n":"DropNot"}"#), Some(Verdict::Drop));
-        assert_eq!(rules.decide(br#"{"n":"other","x":"Away"}"#), Some(Verdict::Drop));
-        assert_eq!(rules.decide(br#"{"n":"other"}"#), None);
-        rules.end_object(true);
+        assert_eq!(rules.decide(br#"{"n":"KeepDropAway"}"#), Ruling::Keep);
+        assert_eq!(rules.decide(br#"{"n":"DropNot"}"#), Ruling::Drop(Reason::Rule(1)));
+        assert_eq!(rules.decide(br#"{"n":"other","x":"Away"}"#), Ruling::Drop(Reason::Exclude(1)));
+        assert_eq!(rules.decide(br#"{"n":"other"}"#), Ruling::None);
+        rules.collected(true);
         let counts: Vec<_> =
-            rules.drops().map(|dropped| (dropped.label, dropped.field, dropped.count)).collect();
-        assert_eq!(counts, [("rule-2", Some("n"), 1), ("exclude-1", None, 0), ("exclude-2", None, 1)]);
+            rules.0.drops().map(|dropped| (dropped.reason, dropped.field, dropped.count)).collect();
+        let expected =
+            [(Reason::Rule(1), Some("n"), 1), (Reason::Exclude(0), None, 0), (Reason::Exclude(1), None, 1)];
+        assert_eq!(counts, expected);
     }
 
     #[test]
@@ -220,10 +266,10 @@ mod tests {
         let mut rules = rules(&[("a", "^1$", Action::Drop)], &["2"]);
         for (record, collected) in [(r#"{"a":1}"#, false), (r#"{"a":2}"#, true), ("{", false), ("{", true)] {
             rules.decide(record.as_bytes());
-            rules.end_object(collected);
+            rules.collected(collected);
         }
-        assert_eq!(rules.drops().map(|dropped| dropped.count).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(rules.unreadable(), 1);
+        assert_eq!(rules.0.drops().map(|dropped| dropped.count).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(rules.0.unreadable(), 1);
     }
 
     #[test]
@@ -231,8 +277,49 @@ mod tests {
         for record in [r#"{"x" 1,"a":"drop"}"#, r#"{"a":"drop\x"}"#, r#"{"a":drop}"#, "", "drop"] {
             let mut rules = rules(&[("a", "drop", Action::Drop)], &["drop"]);
             let kept = rules.decide(record.as_bytes());
-            rules.end_object(true);
-            assert_eq!((kept, rules.unreadable()), (Some(Verdict::Keep), 1), "{record}");
+            rules.collected(true);
+            assert_eq!((kept, rules.0.unreadable()), (Ruling::Unreadable, 1), "{record}");
+        }
+    }
+
+    /// One rule after the other, each with a look-up and a regex of its own.
+    fn plainly(rules: &[(&str, &str, Action)], exclude: &[&str], record: &[u8]) -> Ruling {
+        use crate::decode::field::{Path, find};
+        let mut buffer = Vec::new();
+        let is_match = |pattern: &str, text: &[u8]| regex::bytes::Regex::new(pattern).unwrap().is_match(text);
+        for (n, (field, pattern, action)) in rules.iter().enumerate() {
+            match field_text(find(record, &Path::new(field)), &mut buffer) {
+                Err(_) => return Ruling::Unreadable,
+                Ok(Some(text)) if is_match(pattern, text) => match action {
+                    Action::Keep => return Ruling::Keep,
+                    Action::Drop => return Ruling::Drop(Reason::Rule(n)),
+                },
+                Ok(_) => {}
+            }
+        }
+        match exclude.iter().position(|pattern| is_match(pattern, record)) {
+            Some(n) => Ruling::Drop(Reason::Exclude(n)),
+            None => Ruling::None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rules_searched_together_decide_as_rules_searched_one_by_one(
+            list in prop::collection::vec(
+                (prop::sample::select(vec!["a", "b", "c.d", "e.1"]), "[xyz]{1,2}|", any::<bool>()), 0..6),
+            exclude in prop::collection::vec("[xyz\"]{2,3}", 0..4),
+            values in prop::collection::vec("[xyz]{0,3}", 5),
+            broken in any::<bool>(),
+        ) {
+            let action = |keep| if keep { Action::Keep } else { Action::Drop };
+            let list: Vec<_> = list.iter().map(|(field, regex, keep)| (*field, &**regex, action(*keep))).collect();
+            let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+            let [a, b, d, e, tail] = &values[..] else { unreachable!() };
+            let end = if broken { "\\q" } else { "" };
+            let record = format!(r#"{{"a":"{a}","c":{{"d":"{d}"}},"b":"{b}{end}","e":["{e}","{tail}"]}}"#);
+            let together = rules(&list, &exclude).decide(record.as_bytes());
+            prop_assert_eq!(together, plainly(&list, &exclude, record.as_bytes()), "{}", record);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +21,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::books::{OutputBooks, SourceBooks};
+use super::minder::Stages;
 use super::storekeeper::{Job, StoreStatus, Storekeeper};
-use super::workers;
+use super::{wedge, workers};
 use crate::aws::credentials::Provider;
 use crate::aws::s3::S3;
 use crate::config::{Config, Source};
@@ -34,6 +36,7 @@ use crate::discover::status::{SourceStatus, Trouble};
 use crate::limits;
 use crate::net::{self, Backoff};
 use crate::select::Attributors;
+use crate::select::remembered::Remembered;
 use crate::spool::std_disk::StdDisk;
 use crate::spool::{self, Quarantine, Recovery, Spool, Writer};
 use crate::status::{View, text};
@@ -46,6 +49,9 @@ const ONCE_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether everything is delivered.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The stage that recovery is.
+const RECOVERY: &str = "recovery";
 
 /// Why an agent could not start. The texts name the file or the folder, and what to do.
 #[derive(Debug)]
@@ -75,14 +81,23 @@ pub struct Agent {
     left: Vec<Trouble>,
 }
 
-type Opened = (Arc<Ledger<StdDisk>>, Quarantine<StdDisk>, Writer<StdDisk>, Arc<Spool<StdDisk>>, Recovery);
+struct Opened {
+    ledger: Arc<Ledger<StdDisk>>,
+    quarantine: Quarantine<StdDisk>,
+    writer: Writer<StdDisk>,
+    spool: Arc<Spool<StdDisk>>,
+    remembered: Remembered<StdDisk>,
+    recovery: Recovery,
+}
 
 impl Agent {
     /// Starts everything, within a `LocalSet`. `once`: each poll ends when a pass has left nothing behind.
-    pub fn start(config: Arc<Config>, once: bool) -> Result<Agent, StartError> {
-        let disk = StdDisk::open(&config.agent.state_dir).map_err(|e| state(&config, &e))?;
-        let (ledger, quarantine, writer, spool, recovery) =
-            open(&config, &disk).map_err(|e| state(&config, &e))?;
+    ///
+    /// Recovery runs beside the runtime. Cancelled there, it is as if the process had been killed: the next start
+    /// does it again.
+    pub async fn start(config: Arc<Config>, once: bool, stages: &Stages) -> Result<Agent, StartError> {
+        let (disk, opened) = recover(&config, stages).await?;
+        let Opened { ledger, quarantine, writer, spool, remembered, recovery } = opened;
         report(&recovery);
         let (jobs, work) = mpsc::channel();
         let store = Arc::new(StoreStatus::default());
@@ -106,8 +121,10 @@ impl Agent {
             (writer, spool.clone()),
             ledger.clone(),
             quarantine.clone(),
+            remembered,
             (stop_store.clone(), store),
-        );
+        )
+        .watched(stages.watch("storekeeper", limits::STALL_DISK));
         let mut agent = Agent {
             queue,
             sources,
@@ -124,16 +141,16 @@ impl Agent {
             ledger,
             config,
         };
-        agent.start_outputs(&quarantine)?;
+        agent.start_outputs(&quarantine, stages)?;
         let buckets = buckets(&agent.config)?;
         let thread = thread::Builder::new().name("storekeeper".into()).spawn(move || keeper.run(&work));
         agent.storekeeper = Some(thread.map_err(|e| state(&agent.config, &e))?);
-        agent.start_workers(&buckets, jobs);
-        agent.start_polls(&buckets, &disk, once);
+        agent.start_workers(&buckets, jobs, stages);
+        agent.start_polls(&buckets, &disk, once, stages);
         Ok(agent)
     }
 
-    fn start_outputs(&mut self, quarantine: &Quarantine<StdDisk>) -> Result<(), StartError> {
+    fn start_outputs(&mut self, quarantine: &Quarantine<StdDisk>, stages: &Stages) -> Result<(), StartError> {
         let attributors = Arc::new(Attributors::new(&self.config.sources));
         for (output, status) in self.config.outputs.iter().zip(&self.view.outputs) {
             let task = deliver::output(
@@ -143,6 +160,7 @@ impl Agent {
                 quarantine.clone(),
                 self.stop_outputs.subscribe(),
                 status.clone(),
+                stages.watch(&format!("output {}", output.name), limits::STALL_DISK),
             )
             .map_err(StartError::Config)?;
             self.deliveries.spawn_local(task);
@@ -151,19 +169,25 @@ impl Agent {
     }
 
     /// The storekeeper ends when the last worker has: they hold all there are of its senders.
-    fn start_workers(&mut self, buckets: &Arc<HashMap<Box<str>, S3>>, jobs: mpsc::Sender<Job>) {
+    fn start_workers(
+        &mut self,
+        buckets: &Arc<HashMap<Box<str>, S3>>,
+        jobs: mpsc::Sender<Job>,
+        stages: &Stages,
+    ) {
         let workers = self.config.agent.fetches_in_flight;
         for (lane, source) in self.config.sources.iter().enumerate() {
             if let Some(s3) = buckets.get(&source.name) {
                 self.queue.pace(lane, s3.gets().clone(), workers);
             }
         }
-        for _ in 0..workers {
-            self.workers.spawn_local(workers::work(self.queue.clone(), buckets.clone(), jobs.clone()));
+        for number in 1..=workers {
+            let pulse = stages.watch(&format!("fetch {number}"), limits::STALL_NETWORK);
+            self.workers.spawn_local(workers::work(self.queue.clone(), buckets.clone(), jobs.clone(), pulse));
         }
     }
 
-    fn start_polls(&mut self, buckets: &HashMap<Box<str>, S3>, disk: &StdDisk, once: bool) {
+    fn start_polls(&mut self, buckets: &HashMap<Box<str>, S3>, disk: &StdDisk, once: bool, stages: &Stages) {
         for (lane, (source, status)) in self.config.sources.iter().zip(&self.sources).enumerate() {
             let Some(s3) = buckets.get(&source.name) else { continue };
             let poller = Poller::new(
@@ -173,7 +197,8 @@ impl Agent {
                 disk.clone(),
                 (self.queue.clone(), lane),
                 status.clone(),
-            );
+            )
+            .watched(stages.watch(&format!("source {}", source.name), limits::STALL_NETWORK));
             let mut stopping = self.stop_polls.subscribe();
             self.polls.spawn_local(async move {
                 let stop = async move {
@@ -279,7 +304,26 @@ async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> O
     }
 }
 
-/// Opens everything durable; the ledger takes from the spool what it had not saved.
+/// Recovery, as a stage of its own: each operation on the disk is a beat.
+async fn recover(config: &Arc<Config>, stages: &Stages) -> Result<(StdDisk, Opened), StartError> {
+    let pulse = stages.watch(RECOVERY, limits::STALL_DISK);
+    let config = Arc::clone(config);
+    let work = move || {
+        pulse.working();
+        wedge::blocking(RECOVERY);
+        let disk = StdDisk::open(&config.agent.state_dir).map_err(|e| state(&config, &e))?;
+        let disk = disk.watched(Arc::clone(&pulse));
+        let opened = open(&config, &disk).map_err(|e| state(&config, &e))?;
+        pulse.idle();
+        Ok((disk, opened))
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(StartError::State(format!("recovery did not come to its end: {error}"))),
+    }
+}
+
+/// Opens everything durable; the ledger, and what duplicates are found by, take from the spool what they had not saved.
 fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::Error>> {
     let ledger = Arc::new(Ledger::open(disk.clone())?);
     let quarantine = Quarantine::open(disk.clone(), config.spool.quarantine_max_bytes)?;
@@ -308,7 +352,11 @@ fn open(config: &Config, disk: &StdDisk) -> Result<Opened, Box<dyn std::error::E
         },
     )?;
     replayed?;
-    Ok((ledger, quarantine, writer, spool, recovery))
+    let whole = recovery.damaged == 0 && recovery.notes.is_empty();
+    let chance = RandomState::new().hash_one(());
+    let remembered =
+        Remembered::open(disk.clone(), &config.sources, (&spool, whole), ledger.checkpoint(), chance)?;
+    Ok(Opened { ledger, quarantine, writer, spool, remembered, recovery })
 }
 
 /// Recovery, for the log: a clean start says nothing.

@@ -7,15 +7,22 @@
 //! | `workers` | fetch workers: queue → GET → storekeeper |
 //! | `storekeeper` | the one thread that decodes, selects, spools, commits and reclaims |
 //! | `books` | the books of invariant 4, as they are printed |
+//! | `watchdog`, `minder` | which stage stands still, and the thread that looks and pets systemd |
 //! | `log`, `notify` | journald and systemd |
+//! | `nodump` | secrets stay out of core dumps |
+//! | `wedge` | a switch of the watchdog's tests, in no package |
 //!
 //! Threads: one tokio current-thread runtime for the network, one storekeeper thread for everything that
-//! writes the spool, short-lived blocking hops for the outputs' reads.
+//! writes the spool, one that minds them all, short-lived blocking hops for the outputs' reads.
 
 pub mod agent;
 pub mod books;
 pub mod log;
+pub mod minder;
+pub mod nodump;
 pub mod notify;
 pub mod run;
 pub mod storekeeper;
+pub mod watchdog;
+pub mod wedge;
 pub mod workers;

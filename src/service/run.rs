@@ -20,7 +20,8 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::agent::{Agent, StartError};
-use super::{log as logging, notify};
+use super::minder::{Minder, Stages};
+use super::{log as logging, notify, wedge};
 use crate::cli::RunOptions;
 use crate::config::{self, Config};
 use crate::discover::status::Trouble;
@@ -80,9 +81,16 @@ pub fn main(options: RunOptions) -> ExitCode {
 async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, String)> {
     let mut signals = Signals::new()
         .map_err(|fault| (Exit::Unavailable, format!("signal handlers could not be installed: {fault}")))?;
-    let board = Rc::new(Board::new(|| None));
+    let minder = Minder::start()
+        .map_err(|fault| (Exit::Unavailable, format!("the watchdog could not be started: {fault}")))?;
+    let stages = minder.stages();
+    let watched = stages.clone();
+    let board = Rc::new(Board::new(move || watched.stall()));
     if !options.once {
         tokio::task::spawn_local(status::serve(board.clone()));
+    }
+    if wedge::BUILT_IN {
+        warn!("this build is for tests only: its stages can be made to stand still");
     }
     let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let mut config = Arc::new(options.config.clone());
@@ -90,7 +98,16 @@ async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, 
     let mut before = None;
     loop {
         accept(&config);
-        let mut agent = match (Agent::start(config.clone(), options.once), before.take()) {
+        notify::status("starting: reading what is in the spool");
+        let started = tokio::select! {
+            started = Agent::start(config.clone(), options.once, stages) => started,
+            () = signals.stop() => {
+                info!("told to stop during the start: the next start begins it again");
+                notify::stopping();
+                return Ok(Exit::Done);
+            }
+        };
+        let mut agent = match (started, before.take()) {
             (Ok(agent), _) => agent,
             (Err(StartError::State(text) | StartError::Config(text)), Some(old)) => {
                 error!("{text}; the old configuration stays");
@@ -101,10 +118,15 @@ async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, 
             (Err(StartError::Config(text)), None) => return Err((Exit::Config, text)),
         };
         notify::ready();
+        stages.ready();
         board.show(Some(agent.view()));
-        let end = mind(&mut agent, &mut signals, options, deadline, &lock).await;
-        if !matches!(end, End::Reload(_) | End::Removed) {
-            notify::stopping();
+        let end = mind(&mut agent, &mut signals, options, deadline, (stages, &lock)).await;
+        match end {
+            End::Reload(_) | End::Removed => notify::status("stopping what is at work, to start anew"),
+            _ => {
+                notify::stopping();
+                notify::status("stopping: storing what was fetched, delivering what is stored");
+            }
         }
         tokio::select! {
             () = agent.stop() => {}
@@ -148,7 +170,7 @@ async fn mind(
     signals: &mut Signals,
     options: &RunOptions,
     deadline: Option<Instant>,
-    lock: &Lock,
+    (stages, lock): (&Stages, &Lock),
 ) -> End {
     let show = options.once && std::io::stderr().is_terminal();
     let mut renew = tokio::time::interval(if show { PROGRESS } else { STATUS });
@@ -175,7 +197,10 @@ async fn mind(
                 return End::Removed;
             }
         }
-        let summary = agent.summary();
+        let summary = match stages.stall() {
+            Some(stall) => format!("{stall}; {}", agent.summary()),
+            None => agent.summary(),
+        };
         notify::status(&summary);
         if show {
             eprint!("\r\x1b[K{}", fitting(&summary));

@@ -25,6 +25,7 @@ use log::{error, info, warn};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::wedge;
 use crate::aws::{Class, Fault};
 use crate::config;
 use crate::decode::{Broken, Decoder, Failure, Sink, Summary};
@@ -33,11 +34,13 @@ use crate::discover::queue::{FailKind, Outcome, Wanted};
 use crate::fetch::body::{BodyReader, FetchFailed};
 use crate::limits;
 use crate::net::Backoff;
+use crate::pulse::Pulse;
 use crate::record::{Counts, ObjectFate, ObjectId};
+use crate::select::remembered::Remembered;
 use crate::select::{Dropped, Selector, Verdict};
 use crate::spool::disk::Disk;
 use crate::spool::quarantine::{self, Quarantine, QuarantineWriter};
-use crate::spool::{Committed, Spool, SpoolError, Writer};
+use crate::spool::{Committed, Position, Spool, SpoolError, Writer};
 
 /// Spooled bytes that make a commit due.
 const COMMIT_BYTES: u64 = 4 * 1024 * 1024;
@@ -122,7 +125,7 @@ impl RuleDrops {
         for (n, dropped) in drops.enumerate() {
             match known.get_mut(n) {
                 Some((_, count)) => *count = dropped.count,
-                None => known.push((dropped.label.into(), dropped.count)),
+                None => known.push((dropped.reason.to_string().into(), dropped.count)),
             }
         }
     }
@@ -188,14 +191,16 @@ pub struct Storekeeper<D: Disk> {
     /// Away only while it decodes.
     decoder: Option<Decoder>,
     selectors: Vec<(Box<str>, Selector)>,
+    remembered: Remembered<D>,
     ended: Vec<Ended>,
     first_ended: Option<Instant>,
     reclaimed: Instant,
     disk_backoff: Backoff,
-    /// The last attempt to remove segments failed, and that was told.
+    /// The last attempt to save or to remove segments failed, and that was told.
     reclaim_fault: bool,
     stop: Arc<AtomicBool>,
     status: Arc<StoreStatus>,
+    pulse: Arc<Pulse>,
 }
 
 /// Why an object did not get into the spool.
@@ -219,6 +224,7 @@ impl<D: Disk> Storekeeper<D> {
         (writer, spool): (Writer<D>, Arc<Spool<D>>),
         ledger: Arc<Ledger<D>>,
         quarantine: Quarantine<D>,
+        remembered: Remembered<D>,
         (stop, status): (Arc<AtomicBool>, Arc<StoreStatus>),
     ) -> Storekeeper<D> {
         Storekeeper {
@@ -228,6 +234,7 @@ impl<D: Disk> Storekeeper<D> {
             quarantine,
             decoder: Some(Decoder::new(config.spool.max_record_bytes, config.spool.max_object_bytes)),
             selectors: config.sources.iter().map(|s| (s.name.clone(), Selector::new(s))).collect(),
+            remembered,
             ended: Vec::with_capacity(limits::COMMIT_OBJECTS),
             first_ended: None,
             reclaimed: Instant::now(),
@@ -235,13 +242,24 @@ impl<D: Disk> Storekeeper<D> {
             reclaim_fault: false,
             stop,
             status,
+            pulse: Arc::default(),
         }
+    }
+
+    /// The same, with its pulse.
+    #[must_use]
+    pub fn watched(self, pulse: Arc<Pulse>) -> Storekeeper<D> {
+        Storekeeper { pulse, ..self }
     }
 
     /// Works until every sender of jobs is gone, then commits, saves the ledger and returns.
     pub fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            match jobs.recv_timeout(self.patience()) {
+            self.pulse.idle();
+            let job = jobs.recv_timeout(self.patience());
+            self.pulse.working();
+            wedge::blocking("storekeeper");
+            match job {
                 Ok(job) => self.take(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -249,19 +267,21 @@ impl<D: Disk> Storekeeper<D> {
             if self.commit_due() {
                 // After a failed commit the objects come again; there is nothing more to do about it here.
                 let _ = self.commit();
+                if self.remembered.is_due() {
+                    let fault = self.save().err();
+                    self.tell(fault);
+                }
             }
             if self.reclaimed.elapsed() >= IDLE {
                 self.reclaim();
             }
         }
         let _ = self.commit();
-        match self.ledger.save() {
-            Ok(_) => {
+        match self.save() {
+            Ok(()) => {
                 self.reclaim();
             }
-            Err(fault) => error!(
-                "the ledger could not be saved, it is rebuilt from the spool at the next start: {fault}"
-            ),
+            Err(fault) => error!("{fault}, and read again at the next start"),
         }
     }
 
@@ -321,7 +341,23 @@ impl<D: Disk> Storekeeper<D> {
     fn collect(&mut self, wanted: &Wanted, body: &mut BodyReader) -> Result<(ObjectFate, Counts), Missed> {
         let id = &wanted.object;
         self.with_room(|writer| writer.begin(id))?;
-        match self.pour(id, body) {
+        let selector = self.selectors.iter().position(|(name, _)| *name == id.source);
+        let stored = self.store(wanted, body, selector);
+        if let Some(selector) = selector {
+            self.selectors[selector].1.end_object(stored.is_ok());
+        }
+        self.remembered.window().end_object(stored.is_ok());
+        stored
+    }
+
+    fn store(
+        &mut self,
+        wanted: &Wanted,
+        body: &mut BodyReader,
+        selector: Option<usize>,
+    ) -> Result<(ObjectFate, Counts), Missed> {
+        let id = &wanted.object;
+        match self.pour(id, body, selector) {
             Ok((_, summary)) if !summary.gzip && body.bytes_read() != wanted.size => {
                 self.writer.abort().map_err(Missed::Disk)?;
                 Err(another_body(wanted, body.bytes_read(), "it is no gzip"))
@@ -345,19 +381,20 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
-    fn pour(&mut self, id: &ObjectId, body: &mut BodyReader) -> Result<(Counts, Summary), Missed> {
+    fn pour(
+        &mut self,
+        id: &ObjectId,
+        body: &mut BodyReader,
+        selector: Option<usize>,
+    ) -> Result<(Counts, Summary), Missed> {
         let Some(mut decoder) = self.decoder.take() else {
             return Err(Missed::Later("the decoder is in use, this is a defect of trailspool".into()));
         };
         decoder.start();
-        let selector = self.selectors.iter().position(|(name, _)| *name == id.source);
         let mut intake = Intake { keeper: self, id, selector, counts: Counts::default(), broken: None };
         let poured = intake.pour(&mut decoder, body);
         let counts = intake.counts;
         self.decoder = Some(decoder);
-        if let Some(selector) = selector {
-            self.selectors[selector].1.end_object(poured.is_ok());
-        }
         poured.map(|summary| (counts, summary))
     }
 
@@ -377,7 +414,7 @@ impl<D: Disk> Storekeeper<D> {
             detail: &unfit.why,
         };
         let mut raw = self.quarantine.writer(&entry).map_err(no_quarantine)?;
-        while let Some(chunk) = next_chunk(body)? {
+        while let Some(chunk) = next_chunk(&self.pulse, body)? {
             raw.append(chunk).map_err(no_quarantine)?;
         }
         if body.bytes_read() != wanted.size {
@@ -436,7 +473,7 @@ impl<D: Disk> Storekeeper<D> {
                 self.spool.used_bytes()
             );
         }
-        self.writer.wait_for_room(LOOK);
+        self.pulse.waiting_for(|| self.writer.wait_for_room(LOOK));
         Ok(())
     }
 
@@ -455,6 +492,8 @@ impl<D: Disk> Storekeeper<D> {
             }
         };
         self.enter(&committed);
+        self.remembered.commit(committed.through);
+        self.selectors.iter_mut().for_each(|(_, selector)| selector.commit());
         for (source, selector) in &self.selectors {
             self.status.drops.tell(source, selector.drops());
         }
@@ -501,6 +540,8 @@ impl<D: Disk> Storekeeper<D> {
         }
         self.first_ended = None;
         self.writer.rollback();
+        self.remembered.window().rollback();
+        self.selectors.iter_mut().for_each(|(_, selector)| selector.rollback());
         self.status.raise(fault, fault.kind());
         while self.pause().is_continue() {
             // Room may come from what the outputs have taken meanwhile.
@@ -524,36 +565,51 @@ impl<D: Disk> Storekeeper<D> {
             if self.stop.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
-            std::thread::sleep(LOOK);
+            self.pulse.waiting_for(|| std::thread::sleep(LOOK));
         }
         ControlFlow::Continue(())
     }
 
-    /// Removes the segments that every output and the ledger have behind them. Whether any went.
+    /// Saves the ledger, then what duplicates are found by, which must not be ahead of it. What cannot be saved is
+    /// taken from the spool at the next start, and tried again before that.
+    fn save(&mut self) -> Result<(), String> {
+        let kept = "until it can be saved, its log in the spool is kept";
+        let ledger = self.ledger.save().map_err(|fault| format!("{fault}; {kept}"))?;
+        let saved = self.remembered.save(ledger);
+        saved.map_err(|fault| format!("{fault} (what duplicates are found by); {kept}"))
+    }
+
+    /// What the spool has behind this place is taken from it again after a crash.
+    fn needed_here(&self) -> Position {
+        let ledger = self.ledger.checkpoint();
+        self.remembered.needed().map_or(ledger, |remembered| remembered.min(ledger))
+    }
+
+    /// Removes the segments that every output, the ledger and the window of duplicates have behind them. Whether any
+    /// went.
     fn reclaim(&mut self) -> bool {
         self.reclaimed = Instant::now();
         let mut fault = None;
-        let mut through = self.ledger.checkpoint();
-        if self.spool.needed_by_outputs() > through.segment {
-            match self.ledger.save() {
-                Ok(saved) => through = saved,
-                Err(error) => {
-                    fault = Some(format!("{error}; until it can be saved, its log in the spool is kept"));
-                }
-            }
+        if self.spool.needed_by_outputs() > self.needed_here().segment {
+            fault = self.save().err();
         }
-        let freed = match self.writer.reclaim(through) {
+        let freed = match self.writer.reclaim(self.needed_here()) {
             Ok(freed) => freed > 0,
             Err(error) => {
                 fault = Some(format!("{error}; it is tried again"));
                 false
             }
         };
+        self.tell(fault);
+        freed
+    }
+
+    /// Logs what failed at an attempt to save or to remove segments, unless the one before failed too.
+    fn tell(&mut self, fault: Option<String>) {
         let told = std::mem::replace(&mut self.reclaim_fault, fault.is_some());
         if let Some(text) = fault.filter(|_| !told) {
             warn!("{text}");
         }
-        freed
     }
 }
 
@@ -569,7 +625,8 @@ struct Intake<'a, D: Disk> {
 impl<D: Disk> Intake<'_, D> {
     fn pour(&mut self, decoder: &mut Decoder, body: &mut BodyReader) -> Result<Summary, Missed> {
         let mut bytes = 0;
-        while let Some(chunk) = next_chunk(body)? {
+        let pulse = Arc::clone(&self.keeper.pulse);
+        while let Some(chunk) = next_chunk(&pulse, body)? {
             bytes += chunk.len() as u64;
             if bytes > limits::OBJECT_BYTES {
                 let why = format!(
@@ -595,13 +652,18 @@ impl<D: Disk> Sink for Intake<'_, D> {
         self.counts.records += 1;
         let keeper = &mut *self.keeper;
         let selector = self.selector.map(|index| &mut keeper.selectors[index].1);
-        match selector.map_or(Verdict::Keep, |selector| selector.decide(bytes)) {
+        let window = keeper.remembered.window();
+        match selector.map_or(Verdict::Keep, |selector| selector.decide(bytes, window)) {
             Verdict::Keep => {
                 self.counts.kept += 1;
                 keeper.with_room(|writer| writer.record(index, bytes))
             }
-            Verdict::Drop => {
+            Verdict::Drop(_) => {
                 self.counts.dropped += 1;
+                Ok(())
+            }
+            Verdict::Duplicate => {
+                self.counts.duplicate += 1;
                 Ok(())
             }
         }
@@ -634,8 +696,9 @@ impl<D: Disk> Sink for Intake<'_, D> {
     }
 }
 
-fn next_chunk(body: &mut BodyReader) -> Result<Option<&[u8]>, Missed> {
-    body.next().map_err(Missed::Fetch)
+/// Its fetch has time-outs of its own: waiting for it is a state.
+fn next_chunk<'a>(pulse: &Pulse, body: &'a mut BodyReader) -> Result<Option<&'a [u8]>, Missed> {
+    pulse.waiting_for(|| body.next()).map_err(Missed::Fetch)
 }
 
 fn missed(failure: Failure<Missed>) -> Missed {
@@ -668,5 +731,7 @@ fn name(id: &ObjectId) -> String {
     format!("source {}: s3://{}/{}", id.source, id.bucket, id.key)
 }
 
+#[cfg(test)]
+mod duplicates;
 #[cfg(test)]
 mod tests;

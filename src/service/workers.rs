@@ -10,17 +10,28 @@ use std::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 use super::storekeeper::{Job, Purpose, Read};
+use super::wedge;
 use crate::aws::s3::S3;
 use crate::discover::queue::{Queue, Wanted};
 use crate::fetch::{self, Slot};
+use crate::pulse::Pulse;
 
 /// Works until the queue is closed or the storekeeper is gone. `buckets` has the S3 of each source.
-pub async fn work(queue: Queue, buckets: Arc<HashMap<Box<str>, S3>>, storekeeper: Sender<Job>) {
-    let mut slot = Slot::new();
-    while let Some((wanted, _flight)) = queue.take().await {
+pub async fn work(
+    queue: Queue,
+    buckets: Arc<HashMap<Box<str>, S3>>,
+    storekeeper: Sender<Job>,
+    pulse: Arc<Pulse>,
+) {
+    let mut slot = Slot::new().watched(Arc::clone(&pulse));
+    loop {
+        pulse.idle();
+        let Some((wanted, _flight)) = queue.take().await else { return };
+        pulse.working();
+        wedge::pending("fetch").await;
         // Every source that queues has a bucket; a ticket that is dropped is a failure that comes again.
         let Some(s3) = buckets.get(&wanted.object.source) else { continue };
-        if hand_over(wanted, s3, &mut slot, &storekeeper).await.is_break() {
+        if hand_over(wanted, s3, (&mut slot, &pulse), &storekeeper).await.is_break() {
             return;
         }
     }
@@ -30,7 +41,7 @@ pub async fn work(queue: Queue, buckets: Arc<HashMap<Box<str>, S3>>, storekeeper
 async fn hand_over(
     mut wanted: Wanted,
     s3: &S3,
-    slot: &mut Slot,
+    (slot, pulse): (&mut Slot, &Pulse),
     storekeeper: &Sender<Job>,
 ) -> ControlFlow<()> {
     let mut purpose = Purpose::Collect;
@@ -49,7 +60,7 @@ async fn hand_over(
             wanted.ticket.fail(&fault);
             return ControlFlow::Continue(());
         }
-        match answer.await {
+        match pulse.waiting(answer).await {
             Ok(Read::Taken) => return ControlFlow::Continue(()),
             Ok(Read::Unfit(again, unfit)) => (wanted, purpose) = (again, Purpose::SetAside(unfit)),
             Err(_) => return ControlFlow::Break(()),

@@ -299,7 +299,13 @@ impl<D: Disk> Spool<D> {
     pub fn reader(self: &Arc<Self>, output: &str) -> Result<Reader<D>, SpoolError> {
         let index = self.index(output)?;
         let cursor = self.lock().outputs[index].cursor;
-        Ok(Reader::new(self.clone(), index, cursor))
+        Ok(Reader::new(self.clone(), Some(index), cursor))
+    }
+
+    /// A reader of everything that is committed behind a boundary of objects, and still there. No output moves by it.
+    pub fn reader_of_log(self: &Arc<Self>, from: Position) -> Reader<D> {
+        let first = Position { segment: from.segment, offset: from.offset.max(segment::HEADER) };
+        Reader::new(self.clone(), None, Cursor::default().moved_to(first))
     }
 
     /// Everything before `cursor` is acknowledged. In memory; [`Spool::save`] makes it last. A cursor never goes

@@ -29,7 +29,8 @@ pub type Visit<'a> = dyn FnMut(&ObjectId, u32, &[u8], Cursor) -> ControlFlow<()>
 /// Reads for one output.
 pub struct Reader<D: Disk> {
     spool: Arc<Spool<D>>,
-    output: usize,
+    /// `None`: for nobody who acknowledges.
+    output: Option<usize>,
     /// Behind the last record that was taken.
     stand: Cursor,
     /// The frame that comes next, and how many of its records are done.
@@ -42,7 +43,7 @@ pub struct Reader<D: Disk> {
 }
 
 impl<D: Disk> Reader<D> {
-    pub(super) fn new(spool: Arc<Spool<D>>, output: usize, cursor: Cursor) -> Reader<D> {
+    pub(super) fn new(spool: Arc<Spool<D>>, output: Option<usize>, cursor: Cursor) -> Reader<D> {
         let frames = Frames::new(spool.options.max_readable());
         let mut reader = Reader {
             spool,
@@ -116,7 +117,9 @@ impl<D: Disk> Reader<D> {
             self.at.offset = behind;
             self.done = 0;
         }
-        self.stand = self.spool.reached(self.output, self.stand, self.at);
+        if let Some(output) = self.output {
+            self.stand = self.spool.reached(output, self.stand, self.at);
+        }
         Ok(())
     }
 

@@ -11,22 +11,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, Synced};
+use crate::pulse::Pulse;
 
 /// A folder of the file system. Clones name the same folder.
 #[derive(Debug, Clone)]
 pub struct StdDisk {
     root: Arc<Path>,
+    pulse: Arc<Pulse>,
 }
 
 /// An open file of a [`StdDisk`].
 #[derive(Debug)]
-pub struct StdFile(File);
+pub struct StdFile {
+    file: File,
+    pulse: Arc<Pulse>,
+}
 
 impl StdDisk {
     /// Opens a folder; makes it, and the folders above it, when it is not there.
     pub fn open(root: &Path) -> io::Result<StdDisk> {
         make_durably(root)?;
-        Ok(StdDisk { root: root.into() })
+        Ok(StdDisk { root: root.into(), pulse: Arc::default() })
+    }
+
+    /// The same folder; each operation on a file that is opened from here on is a beat.
+    #[must_use]
+    pub fn watched(self, pulse: Arc<Pulse>) -> StdDisk {
+        StdDisk { pulse, ..self }
+    }
+
+    fn file(&self, file: File) -> StdFile {
+        StdFile { file, pulse: Arc::clone(&self.pulse) }
     }
 
     /// The place of `path` in the file system. Refuses what would lead out of the root.
@@ -57,11 +72,12 @@ impl Disk for StdDisk {
     fn create(&self, path: &str) -> io::Result<StdFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.locate(path)?).map(StdFile)
+        options.open(self.locate(path)?).map(|file| self.file(file))
     }
 
     fn open(&self, path: &str) -> io::Result<StdFile> {
-        OpenOptions::new().read(true).write(true).open(self.locate(path)?).map(StdFile)
+        let file = OpenOptions::new().read(true).write(true).open(self.locate(path)?);
+        file.map(|file| self.file(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -102,12 +118,13 @@ impl Disk for StdDisk {
 
 impl DiskFile for StdFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|data| data.len())
+        self.file.metadata().map(|data| data.len())
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.pulse.beat();
         loop {
-            match self.0.read_at(buf, offset) {
+            match self.file.read_at(buf, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 done => return done,
             }
@@ -115,16 +132,18 @@ impl DiskFile for StdFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.pulse.beat();
+        self.file.write_all_at(bytes, offset)
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&mut self) -> io::Result<Synced> {
-        self.0.sync_data()?;
-        match self.0.metadata()?.nlink() {
+        self.pulse.beat();
+        self.file.sync_data()?;
+        match self.file.metadata()?.nlink() {
             0 => Err(io::Error::new(io::ErrorKind::NotFound, "it was removed while it was being written")),
             _ => Ok(Synced::after_ok_sync()),
         }

@@ -212,6 +212,9 @@ fn kind(kind: &OutputKind) -> &'static str {
         OutputKind::Stdout => "stdout",
         OutputKind::File { .. } => "file",
         OutputKind::Http { .. } => "http",
+        OutputKind::Syslog { .. } => "syslog",
+        OutputKind::Relp { .. } => "relp",
+        OutputKind::Tcp(_) => "tcp",
     }
 }
 

@@ -130,6 +130,7 @@ pub struct Truth {
     pub records: u64,
     pub kept: u64,
     pub dropped: u64,
+    pub duplicate: u64,
     pub quarantined: u64,
 }
 
@@ -205,6 +206,36 @@ pub fn truth<'a>(objects: impl IntoIterator<Item = &'a Object>, dropped: &dyn Fn
         truth.kept += object.readable().count() as u64 - drops;
     }
     truth
+}
+
+/// Whether the baseline filter removes a record, told from its documentation and with another reader.
+pub fn is_noise(record: &[u8]) -> bool {
+    const KEPT: [&str; 4] = ["AssumeRole", "Decrypt", "GetCallerIdentity", "GetSecretValue"];
+    let record: serde_json::Value = serde_json::from_slice(record).expect("JSON");
+    record["readOnly"] == true
+        && record["errorCode"].is_null()
+        && record["eventCategory"] == "Management"
+        && record["userIdentity"]["type"] != "Root"
+        && !KEPT.iter().any(|name| record["eventName"] == *name)
+}
+
+/// The books of a filtered source, and the lines that must arrive, each once; `dropped` tells what the rules remove
+/// besides.
+pub fn filtered<'a>(
+    objects: impl IntoIterator<Item = &'a Object>,
+    dropped: &dyn Fn(&[u8]) -> bool,
+) -> (Truth, BTreeMap<Bytes, u64>) {
+    let objects: Vec<&Object> = objects.into_iter().collect();
+    let removed = |record: &[u8]| dropped(record) || is_noise(record);
+    let mut truth = truth(objects.iter().copied(), &removed);
+    let mut kept: BTreeMap<Bytes, u64> = BTreeMap::new();
+    let logs = objects.iter().filter(|o| o.fate != Fate::Ignored);
+    for record in logs.flat_map(|o| o.readable()).filter(|record| !removed(record)) {
+        *kept.entry(record.clone()).or_default() += 1;
+    }
+    truth.duplicate = truth.kept - kept.len() as u64;
+    truth.kept = kept.len() as u64;
+    (truth, kept.keys().map(|record| (line_of(record), 1)).collect())
 }
 
 /// A record as it is forwarded in the raw format: byte for byte, but a line break, which only rewritten

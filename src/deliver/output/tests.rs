@@ -194,8 +194,9 @@ fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) ->
     let memory = Memory { store: store.clone(), at };
     let config = config.clone();
     let face = status.clone();
-    let task =
-        tokio::spawn(async move { run(&config, Arc::default(), sender, memory, new, stopping, face).await });
+    let task = tokio::spawn(async move {
+        run(&config, Arc::default(), sender, memory, new, stopping, (face, Arc::default())).await;
+    });
     Running { store: store.clone(), status, committed, stop, task }
 }
 

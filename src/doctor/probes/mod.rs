@@ -10,6 +10,7 @@ mod output;
 mod queue;
 mod source;
 mod state;
+mod stream;
 
 pub(super) use output::output;
 pub(super) use source::source;

@@ -62,7 +62,12 @@ fn place(uri: &Uri) -> (&str, u16) {
     (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 }))
 }
 
-async fn look_up(host: &str, port: u16, setting: &str, notes: &Notes) -> Result<Vec<SocketAddr>, Blocked> {
+pub(super) async fn look_up(
+    host: &str,
+    port: u16,
+    setting: &str,
+    notes: &Notes,
+) -> Result<Vec<SocketAddr>, Blocked> {
     if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
         notes.add(Finding::ok("dns", format!("{address} needs no name look-up")));
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -89,7 +94,7 @@ async fn look_up(host: &str, port: u16, setting: &str, notes: &Notes) -> Result<
 }
 
 /// Connects to all addresses at once: one that answers is enough.
-async fn connect(
+pub(super) async fn connect(
     host: &str,
     port: u16,
     addresses: &[SocketAddr],

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::super::finding::{Blocked, Finding, Kind, Notes, Part, Section};
 use super::files::{self, bytes, cannot_write};
-use super::{PART, TIME_IS_UP, TIMEOUTS, network};
+use super::{PART, TIME_IS_UP, TIMEOUTS, network, stream};
 use crate::config::{self, OutputKind};
 use crate::net::{Client, Options};
 
@@ -20,6 +20,8 @@ pub(in crate::doctor) async fn output(output: config::Output) -> Section {
         OutputKind::Stdout => &["stdout"],
         OutputKind::File { .. } => &["file", "space"],
         OutputKind::Http { .. } => &network::STEPS,
+        OutputKind::Syslog { peer, .. } | OutputKind::Tcp(peer) => stream::steps(peer, false),
+        OutputKind::Relp { peer, .. } => stream::steps(peer, true),
     };
     let because = match timeout(PART, probe(output.kind, &notes)).await {
         Ok(Ok(())) => String::new(),
@@ -40,6 +42,8 @@ async fn probe(kind: OutputKind, notes: &Notes) -> Result<(), Blocked> {
             let work = move || file(&path, rotate_bytes, rotate_keep, &notes);
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Blocked(error.to_string())))
         }
+        OutputKind::Syslog { peer, .. } | OutputKind::Tcp(peer) => stream::reach(&peer, false, notes).await,
+        OutputKind::Relp { peer, .. } => stream::reach(&peer, true, notes).await,
         OutputKind::Http { url, ca_file, proxies, .. } => {
             // Nothing is posted: even an empty body could become an event. A connection cannot.
             let proxy = proxies.of(&url).cloned();

@@ -75,6 +75,7 @@ fn place(disk: FaultDisk) -> Place {
     let from = ledger.checkpoint();
     let (writer, spool, _) =
         spool::open(disk.clone(), options, quarantine.clone(), from, &mut |_, _, _, _| {}).unwrap();
+    let remembered = Remembered::open(disk.clone(), &config.sources, (&spool, true), from, 1).unwrap();
     let status = Arc::new(StoreStatus::default());
     let stop = Arc::new(AtomicBool::new(false));
     let keeper = Storekeeper::new(
@@ -82,6 +83,7 @@ fn place(disk: FaultDisk) -> Place {
         (writer, spool.clone()),
         ledger.clone(),
         quarantine,
+        remembered,
         (stop, status.clone()),
     );
     let (jobs, work) = mpsc::channel();
