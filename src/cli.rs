@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::doctor::policy::{self, Kind, KmsKey, Principal};
 use crate::doctor::{self, regions};
 use crate::error::Exit;
+use crate::select::{baseline, dry_run};
 use crate::status;
 
 mod args;
@@ -49,6 +50,8 @@ enum Command {
     Policy(PolicyOptions),
     Regions { tsv: bool },
     Status { config: PathBuf, json: bool },
+    Filter(dry_run::Request),
+    Baseline,
     Man,
     Completion(Shell),
 }
@@ -83,6 +86,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
         Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
         Ok(Command::Status { config, json }) => status::client::main(&config, json),
+        Ok(Command::Filter(request)) => dry_run::main(&request),
+        Ok(Command::Baseline) => print(baseline::TEXT),
         Ok(Command::Man) => print(&man::page()),
         Ok(Command::Completion(shell)) => print(&completion::script(shell)),
         Err(text) => {
@@ -170,6 +175,13 @@ mod tests {
         assert!(matches!(asked("-V"), Ok(Asked::Version)));
         assert_eq!(words("man"), Ok(Command::Man));
         assert_eq!(words("completion fish"), Ok(Command::Completion(Shell::Fish)));
+        let filter = |source: Option<&str>, json| {
+            let (config, paths) = ("a.toml".into(), vec!["b.json".into(), "c".into()]);
+            Ok(Command::Filter(dry_run::Request { config, source: source.map(Into::into), json, paths }))
+        };
+        assert_eq!(words("filter b.json --config a.toml c"), filter(None, false));
+        assert_eq!(words("filter --json --source prod --config=a.toml b.json c"), filter(Some("prod"), true));
+        assert_eq!(words("filter --baseline"), Ok(Command::Baseline));
         assert_eq!(words("regions"), Ok(Command::Regions { tsv: false }));
         assert_eq!(words("regions --tsv"), Ok(Command::Regions { tsv: true }));
         let user = "arn:aws:iam::111122223333:user/x";
@@ -193,6 +205,8 @@ mod tests {
             ("regions x", "unexpected argument"),
             ("completion", "completion needs SHELL: bash, zsh or fish"),
             ("completion bash zsh", "zsh"),
+            ("filter", "filter needs PATH"),
+            ("filter --baseline x", "--baseline prints the list alone"),
             ("completion csh", "completion takes one of bash, zsh, fish, not 'csh'"),
             (
                 "policy --only x",

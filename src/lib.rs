@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
-//! `select` without `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
+//! `select` without `dry_run` and `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
 //! syslog, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `status::{html, json, metrics, request, snapshot, text}`,
@@ -33,7 +33,8 @@
 //! 2. **An object enters the spool whole or not at all**: exactly once into the spool, also across crashes.
 //!    `test:a_long_history_survives_a_cut_at_every_step_into_every_disk_it_can_leave`,
 //!    `test:an_ordinary_history_survives_a_cut_at_every_step`, `test:a_short_history_survives_a_cut_at_every_byte`,
-//!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger)
+//!    `test:a_power_cut_at_every_step_loses_and_invents_nothing` (the ledger),
+//!    `test:wazuh_33108_whatever_arrives_however_late_is_in_the_spool_exactly_once` (what is collected, and when)
 //! 3. **Nothing is acknowledged upstream before it is durable here**: no ledger entry before the fsync that covers
 //!    the object's `end` frame (only [`spool::Committed`] makes one); no segment deleted before every output
 //!    acknowledged it. `test:an_ordinary_history_survives_a_cut_at_every_step`,

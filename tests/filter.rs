@@ -4,6 +4,8 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,4 +110,84 @@ fn kills_lose_no_event_and_let_no_duplicate_through() {
     println!("{kills} kills, {} GETs, {truth:?}", bench.server.stats().get_count());
     assert_eq!(end.books().faults(&truth), [""; 0]);
     bench.assert_each_arrived(&expected);
+}
+
+/// The bucket's objects as files below a folder.
+fn write_out(bucket: &Bucket, folder: &Path) {
+    for object in bucket.objects.iter().filter(|object| object.fate != Fate::Ignored) {
+        let path = folder.join(&object.key);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(path, &object.body).expect("an object");
+    }
+    std::fs::write(folder.join("README"), "no object").expect("a file");
+}
+
+fn dry_run(home: &Home, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_trailspool"))
+        .args(["filter", "--config"])
+        .arg(home.path("trailspool.toml"))
+        .args(arguments)
+        .output()
+        .expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_dry_run_over_files_tells_what_a_collection_would_do() {
+    let mut bench = Bench::new(&plan(3));
+    bench
+        .home
+        .edit_config("start = \"all\"", "start = \"all\"\nexclude = ['\"eventName\":\"Describe', 'nowhere']");
+    bench.bucket.objects.sort_by(|a, b| a.key.cmp(&b.key));
+    let described = |record: &[u8]| memchr::memmem::find(record, b"\"eventName\":\"Describe").is_some();
+    let (truth, _) = filtered(&bench.bucket.objects, &described);
+    let folder = bench.home.path("objects");
+    write_out(&bench.bucket, &folder);
+
+    let (code, text, said) = dry_run(&bench.home, &["--json", folder.to_str().expect("text")]);
+    assert_eq!((code, &*said), (Some(65), ""), "damaged objects are bad data");
+    let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+    assert_eq!(number(&found["files"]), truth.objects);
+    assert_eq!(number(&found["files_set_aside"]), truth.quarantined_objects);
+    assert_eq!(found["set_aside"].as_array().map(Vec::len), Some(truth.quarantined_objects as usize));
+    assert_eq!(number(&found["records"]), truth.records);
+    assert_eq!(number(&found["kept"]["records"]), truth.kept);
+    assert_eq!(number(&found["duplicate"]["records"]), truth.duplicate);
+    let dropped = found["dropped"].as_array().expect("a list");
+    assert_eq!(dropped.iter().map(|rule| number(&rule["records"])).sum::<u64>(), truth.dropped);
+    let labels: Vec<_> = dropped.iter().map(|rule| rule["rule"].as_str().unwrap_or_default()).collect();
+    assert_eq!(labels, ["exclude-1", "exclude-2", "baseline"]);
+    assert_eq!(number(&dropped[1]["records"]), 0);
+    assert_eq!(dropped[0]["examples"].as_array().map(Vec::len), Some(3));
+    // What it says is what the agent does.
+    assert_eq!(bench.home.once().expect_code(0).books().faults(&truth), [""; 0]);
+
+    let (code, text, _) = dry_run(&bench.home, &[folder.to_str().expect("text")]);
+    assert_eq!(code, Some(65));
+    let kept = text.lines().find(|line| line.starts_with("  kept ")).expect("a line");
+    assert!(kept.split_whitespace().nth(1) == Some(&*truth.kept.to_string()), "{text}");
+    assert!(text.contains("the record matches \"eventName\":\"Describe"), "{text}");
+}
+
+#[test]
+fn a_dry_run_says_what_it_cannot_do_and_escapes_what_it_shows() {
+    let bench = Bench::new(&Plan::small(4, yesterday()));
+    let file = bench.home.path("evil\u{1b}[2J.json");
+    std::fs::write(&file, r#"{"eventName":"\u001b[31mred","eventSource":"x","eventTime":"t"}"#)
+        .expect("a file");
+    let (code, text, _) = dry_run(&bench.home, &[file.to_str().expect("text")]);
+    assert_eq!(code, Some(0));
+    assert!(!text.contains('\u{1b}') && text.contains(r"t x \u{1b}[31mred"), "{text}");
+    let (code, _, said) = dry_run(&bench.home, &["/nowhere/at/all"]);
+    assert!(code == Some(74) && said.contains("/nowhere/at/all: cannot be read"), "{said}");
+    let (code, _, said) = dry_run(&bench.home, &["--source", "lab", file.to_str().expect("text")]);
+    assert!(code == Some(64) && said.contains("--source names one of the sources: prod"), "{said}");
+    let empty = bench.home.path("empty");
+    std::fs::create_dir(&empty).expect("a folder");
+    let (code, _, said) = dry_run(&bench.home, &[empty.to_str().expect("text")]);
+    assert!(code == Some(64) && said.contains("there is no .json"), "{said}");
+    let list = Command::new(env!("CARGO_BIN_EXE_trailspool")).args(["filter", "--baseline"]).output();
+    assert!(list.expect("the binary runs").stdout.starts_with(b"# trailspool baseline 1\n"));
 }

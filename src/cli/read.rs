@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::args::Args;
 use super::{Command, PolicyOptions, Shell};
 use crate::doctor::policy::{Kind, KmsKey, Principal};
+use crate::select::dry_run;
 
 pub(super) fn run(args: &Args) -> Result<Command, String> {
     let (once, timeout) = (args.has("once"), args.text("timeout")?.map(seconds).transpose()?);
@@ -35,6 +36,21 @@ pub(super) fn regions(args: &Args) -> Result<Command, String> {
 
 pub(super) fn status(args: &Args) -> Result<Command, String> {
     Ok(Command::Status { config: args.config(), json: args.has("json") })
+}
+
+pub(super) fn filter(args: &Args) -> Result<Command, String> {
+    let paths: Vec<_> = args.operands().iter().map(Into::into).collect();
+    match (args.has("baseline"), paths.is_empty()) {
+        (true, true) => Ok(Command::Baseline),
+        (true, false) => Err("--baseline prints the list alone: it takes no PATH".to_owned()),
+        (false, true) => Err("filter needs PATH: files or folders with objects".to_owned()),
+        (false, false) => Ok(Command::Filter(dry_run::Request {
+            config: args.config(),
+            source: args.text("source")?.map(Into::into),
+            json: args.has("json"),
+            paths,
+        })),
+    }
 }
 
 pub(super) fn man(_: &Args) -> Result<Command, String> {

@@ -171,6 +171,32 @@ pub(super) const COMMANDS: &[Spec] = &[
         does: Does::Command(read::status),
     },
     Spec {
+        name: "filter",
+        about: "show what rules, baseline filter and duplicates would remove from objects in files",
+        more: &[
+            "Reads as the agent does, every .json and .json.gz of a folder in the order of names; sends nothing and \
+             leaves nothing behind. It ends with 65 when a file or a record had to be set aside.",
+        ],
+        options: &[
+            CONFIG,
+            Opt {
+                name: "source",
+                value: Some(Value { name: "NAME", kind: ValueKind::Text }),
+                about: "whose rules, where the configuration has several sources",
+            },
+            Opt { name: "json", value: None, about: "one JSON object, for programs" },
+            Opt { name: "baseline", value: None, about: "print the list of the baseline filter instead" },
+        ],
+        operands: Some(Operands {
+            name: "PATH",
+            least: 0,
+            most: None,
+            kind: ValueKind::File,
+            about: "files or folders with objects",
+        }),
+        does: Does::Command(read::filter),
+    },
+    Spec {
         name: "man",
         about: "print the manual page",
         more: &["In the language of man(7): `trailspool man | man -l -` shows it."],

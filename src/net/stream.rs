@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -60,7 +61,9 @@ impl Dialer {
         let tls = match tls {
             None => None,
             Some((trust, name)) => {
-                let (config, no_trust) = tls::config(trust.ca_file.as_deref(), trust.identity.as_ref())?;
+                let (mut config, no_trust) = tls::config(trust.ca_file.as_deref(), trust.identity.as_ref())?;
+                // Connections are few and long, and librelp's servers end a resumed session with an internal error.
+                config.resumption = Resumption::disabled();
                 let name = name.unwrap_or(host);
                 let name = ServerName::try_from(name.to_owned()).map_err(|_| {
                     io::Error::other(format!("{name} is no name that a certificate can have"))

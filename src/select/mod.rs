@@ -5,7 +5,8 @@
 //!                                                   │ "keep" ────────────────────▲
 //! ```
 //!
-//! A core, but for `remembered`, which keeps what duplicates are found by on disk. It has no failure: a record that a
+//! A core, but for `remembered`, which keeps what duplicates are found by on disk, and `dry_run`, the command
+//! `filter`. It has no failure: a record that a
 //! rule cannot read is kept (invariant 7). A source that is `unfiltered` has rules alone. A `keep` rule wins over
 //! later rules, `exclude` and the baseline; the second copy of a kept record is a duplicate all the same.
 //!
@@ -14,6 +15,7 @@
 
 pub mod attribution;
 pub mod baseline;
+pub mod dry_run;
 pub mod duplicates;
 mod facts;
 pub mod remembered;

@@ -10,9 +10,12 @@ use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 use nix::time::{ClockId, clock_gettime};
 use regex::bytes::Regex;
+use trailspool::config::{self, Source};
 use trailspool::decode::field::{self, Path};
 use trailspool::decode::{Broken, Decoder, Sink};
 use trailspool::limits;
+use trailspool::select::duplicates::Window;
+use trailspool::select::{Attributor, Selector, Verdict};
 
 const ROUNDS: usize = 9;
 
@@ -73,6 +76,72 @@ fn measure(name: &str, texts: &[String]) {
         sum
     });
     report("decoder, regex and four fields", bytes, seconds, inflate);
+    select(&mut decoder, &zipped, &records, bytes, inflate);
+}
+
+/// What the selector costs, alone and behind the decoder. The window of duplicates is emptied for each round, since
+/// all records of a second one would be duplicates.
+fn select(decoder: &mut Decoder, zipped: &[&[u8]], records: &[Vec<u8>], bytes: usize, inflate: f64) {
+    let kept = |selector: &mut Selector, window: &mut Window, record: &[u8]| {
+        usize::from(selector.decide(record, window) == Verdict::Keep)
+    };
+    for (what, unfiltered, rules) in [
+        ("no rule", true, 0),
+        ("1 rule", true, 1),
+        ("10 rules", true, 10),
+        ("100 rules", true, 100),
+        ("baseline and duplicates", false, 0),
+        ("both and 10 rules", false, 10),
+        ("both and 100 rules", false, 100),
+    ] {
+        let mut selector = Selector::new(&source(unfiltered, rules));
+        let mut window = Window::new(1);
+        let expected = records.iter().map(|record| kept(&mut selector, &mut window, record)).sum();
+        let mut alone = f64::MAX;
+        let mut together = f64::MAX;
+        for _ in 0..ROUNDS {
+            window.end_object(false);
+            alone = alone.min(timed(expected, || {
+                records.iter().map(|record| kept(&mut selector, &mut window, record)).sum()
+            }));
+            window.end_object(false);
+            together = together.min(timed(expected, || {
+                let mut sum = 0;
+                decode(decoder, zipped, &mut |record| sum += kept(&mut selector, &mut window, record));
+                sum
+            }));
+        }
+        report(&format!("selector: {what}"), bytes, alone, inflate);
+        report("  behind the decoder", bytes, together, inflate);
+        let rate = |seconds: f64| records.len() as f64 / seconds;
+        println!("    {:.0} records/s alone, {:.0} behind the decoder", rate(alone), rate(together));
+    }
+    let attributor = Attributor::new(&source(true, 0));
+    let found = records.iter().filter(|record| attributor.attribute(record).is_some()).count();
+    let seconds =
+        fastest(found, || records.iter().filter(|record| attributor.attribute(record).is_some()).count());
+    report("attribution", bytes, seconds, inflate);
+}
+
+/// A source with so many rules, a third of them each: over few fields, over one field, and `exclude`.
+fn source(unfiltered: bool, rules: usize) -> Source {
+    let mut text = format!(
+        "[[source]]\nname = 's'\nbucket = 'b12'\nregion = 'us-east-1'\nunfiltered = {unfiltered}\nexclude = ["
+    );
+    for n in (2..rules).step_by(3) {
+        text += &format!("'\"eventName\":\"Purge{n}', ");
+    }
+    text += "]\n[source.credentials]\nmethod = 'default'\n";
+    for n in (0..rules).filter(|n| n % 3 != 2) {
+        let (field, regex) = match n % 3 {
+            0 => ("eventName", format!("^Purge{n}$")),
+            _ => (["userIdentity.type", "awsRegion", "sourceIPAddress"][n % 5 % 3], format!("^never-{n}")),
+        };
+        text += &format!("[[source.rule]]\nfield = '{field}'\nregex = '{regex}'\naction = 'drop'\n");
+    }
+    text += "[[output]]\nname = 'o'\nkind = 'stdout'\n";
+    let config = config::parse(&text, std::path::Path::new("bench.toml"), &|_| None);
+    config.unwrap_or_else(|faults| panic!("{faults}")).sources.remove(0)
 }
 
 const FOUR_FIELDS: [&str; 4] = ["eventName", "userIdentity.arn", "sourceIPAddress", "recipientAccountId"];
@@ -98,14 +167,16 @@ fn decode(decoder: &mut Decoder, inputs: &[&[u8]], each: &mut dyn FnMut(&[u8])) 
 
 /// Seconds of the fastest of some rounds, each of which must give the same sum.
 fn fastest(expected: usize, mut round: impl FnMut() -> usize) -> f64 {
-    let mut best = f64::MAX;
-    for _ in 0..ROUNDS {
-        let begin = cpu_time();
-        let sum = black_box(round());
-        best = best.min((cpu_time() - begin).as_secs_f64());
-        assert_eq!(sum, expected);
-    }
-    best
+    (0..ROUNDS).map(|_| timed(expected, &mut round)).fold(f64::MAX, f64::min)
+}
+
+/// Seconds of one round.
+fn timed(expected: usize, mut round: impl FnMut() -> usize) -> f64 {
+    let begin = cpu_time();
+    let sum = black_box(round());
+    let seconds = (cpu_time() - begin).as_secs_f64();
+    assert_eq!(sum, expected);
+    seconds
 }
 
 fn report(what: &str, bytes: usize, seconds: f64, inflate: f64) {

@@ -18,6 +18,8 @@ use crate::discover::testing;
 use crate::fault_disk::{FaultDisk, Op, Survive};
 use crate::limits;
 
+mod history;
+
 /// A bucket and everything around it. Clones are the same world.
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<Inner>>);
