@@ -14,15 +14,17 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 if [ -e .git ]; then
     export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 fi
-# A stripped program that aborts has no use for unwind tables, and relocations pack: a tenth of the binary. The packed
-# ones want glibc 2.36, which Debian 12 has.
-size="-C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relative-relocs"
+# Packed relocations want glibc 2.36, which Debian 12 has.
+size="-C link-arg=-Wl,-z,pack-relative-relocs"
 # Paths of this machine belong into no binary.
 export RUSTFLAGS="--remap-path-prefix=$PWD=/trailspool --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo $size"
 export CFLAGS="-ffile-prefix-map=$PWD=/trailspool -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 
 case $target in
-"$host") ;;
+"$host")
+    # rustc links by its own lld there, which can keep one of several functions that are the same.
+    [ "$target" != x86_64-unknown-linux-gnu ] || RUSTFLAGS+=" -C link-arg=-Wl,--icf=all"
+    ;;
 aarch64-unknown-linux-gnu)
     rust=$PWD/target/ci/debian-rust
     [ -x "$rust/bin/rustc" ] || cross/debian_rust.sh "$rust" arm64

@@ -11,7 +11,7 @@
 //!     └── ledger: "these objects are in the spool" ◄───────────┘            └─► reclaim segments
 //! ```
 //!
-//! The modules below stand in that order. *Cores* (`discover::{cost, key, slice, window}`, `decode`,
+//! The modules below stand in that order. *Cores* (`discover::{cost, key, message, slice, window}`, `decode`,
 //! `select` without `dry_run` and `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, lines, relp::frame,
 //! syslog, unconfirmed}`, `aws::fault`, `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,

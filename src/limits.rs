@@ -95,6 +95,14 @@ pub const PROFILES_BYTES: u64 = 512 * 1024;
 pub const CONTROL_JSON_DEPTH: usize = 32;
 /// Bytes of one answer of SQS: a message may have 1 MiB, which escapes of characters outside ASCII make three times as long.
 pub const SQS_ANSWER_BYTES: usize = 3 * 1024 * 1024 + 64 * 1024;
+/// Objects that one message of a queue may name. A message has at most 1 MiB, and a key of CloudTrail's some 130 bytes.
+pub const MESSAGE_OBJECTS: usize = 8192;
+/// Messages of one queue in work: enough to keep the fetches busy while others wait for the commit and the deletion.
+pub const MESSAGES_IN_WORK: usize = 256;
+/// Bytes of their texts beyond which no more are received. Most have 1 KiB.
+pub const MESSAGE_BYTES_IN_WORK: usize = 1024 * 1024;
+/// Receipts after which a message is set aside. Longest apart, these are two days.
+pub const MESSAGE_RECEIVES: u32 = 200;
 /// Profiles that refer to each other by `source_profile`.
 pub const PROFILE_CHAIN: usize = 8;
 /// Bytes of a `credential_process` command.

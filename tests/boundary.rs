@@ -33,6 +33,7 @@ const CORES: &[&str] = &[
     "src/deliver/unconfirmed.rs",
     "src/discover/cost.rs",
     "src/discover/key.rs",
+    "src/discover/message.rs",
     "src/discover/slice.rs",
     "src/discover/window.rs",
     "src/doctor/advice.rs",

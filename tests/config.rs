@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use trailspool::config::{
-    self, Action, Attribution, Config, Credentials, Faults, Format, OutputKind, Start, Transport,
+    self, Action, Attribution, Config, Credentials, Faults, Format, Method, OutputKind, Start, Transport,
 };
 use trailspool::deliver::syslog::Framing;
 use trailspool::net::{Proxies, Proxy};
@@ -237,15 +237,15 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
     ),
     (
         8,
-        "region = \"us-west-2\"\nmethod = \"sqs\"",
+        "region = \"us-west-2\"\nmethod = \"queue\"",
         9,
-        "[source.prod] method: queues are not supported in this version",
+        "[source.prod] method: \"queue\" is none of \"poll\", \"sqs\", \"sqs+sweep\"",
     ),
     (
         8,
-        "region = \"us-west-2\"\nmethod = \"sqs+sweep\"",
+        "region = \"us-west-2\"\ndelete_foreign = true",
         9,
-        "[source.prod] method: queues are not supported in this version",
+        "[source.prod] delete_foreign: goes with method = \"sqs\" or \"sqs+sweep\" only",
     ),
     (
         8,
@@ -646,15 +646,12 @@ fn the_full_example_means_what_it_says() {
     );
     assert_eq!(
         (prod.region.as_ref(), prod.refresh, prod.start),
-        ("us-west-2", Duration::from_secs(300), Start::Ago(Duration::from_secs(86_400)))
+        ("us-west-2", Duration::from_secs(3600), Start::Ago(Duration::from_secs(86_400)))
     );
+    assert_eq!((prod.method, prod.delete_foreign, lab.method), (Method::SqsSweep, false, Method::Poll));
     let queue = prod.queue_url.as_ref().expect("a queue");
     assert_eq!(queue.arn(), "arn:aws:sqs:us-west-2:111122223333:trail");
-    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
-    assert!(
-        warning.starts_with("[source.prod] queue_url: this version polls and receives nothing"),
-        "{warning}"
-    );
+    assert_eq!(config.warnings, [""; 0]);
     assert_eq!(prod.accounts, ["111122223333"].map(Box::<str>::from));
     assert_eq!(prod.regions, ["us-west-2", "eu-west-1"].map(Box::<str>::from));
     assert!(!prod.unfiltered && prod.exclude.is_match(br#"{"eventName":"DescribeTags"}"#));
@@ -1109,4 +1106,38 @@ fn a_status_server_for_other_machines_needs_a_token_and_one_for_this_machine_doe
     assert!(!format!("{config:?}").contains(TOKEN));
     let local = lab.parse(GOOD).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(local.agent.status_token, None);
+}
+
+#[test]
+fn methods_with_a_queue_need_one_and_sweep_every_hour() {
+    let lab = Lab::new();
+    let queue = "queue_url = \"https://sqs.us-west-2.amazonaws.com/111122223333/trail\"";
+    let with = |lines: &str| {
+        lab.parse(
+            &GOOD
+                .replace("@DIR@", lab.dir())
+                .replace("region = \"us-west-2\"", &format!("region = \"us-west-2\"\n{lines}")),
+        )
+    };
+    for (method, expected, minutes) in
+        [("poll", Method::Poll, 5), ("sqs", Method::Sqs, 5), ("sqs+sweep", Method::SqsSweep, 60)]
+    {
+        let config = with(&format!("method = \"{method}\"\n{queue}")).unwrap();
+        let source = &config.sources[0];
+        assert_eq!((source.method, source.refresh), (expected, Duration::from_secs(60 * minutes)));
+        let warned =
+            config.warnings.iter().any(|warning| warning.contains("queue_url: nothing is received from it"));
+        assert_eq!(warned, method == "poll", "{:?}", config.warnings);
+    }
+    let config =
+        with(&format!("method = \"sqs+sweep\"\nrefresh_minutes = 7\ndelete_foreign = true\n{queue}"))
+            .unwrap();
+    assert!(config.sources[0].delete_foreign && config.sources[0].refresh == Duration::from_secs(420));
+    for lines in ["method = \"sqs\"", "method = \"sqs+sweep\"\nqueue_url = \"\""] {
+        let faults = with(lines).unwrap_err().to_string();
+        assert!(
+            faults.contains("[source.prod] queue_url: missing: write the queue that S3 tells"),
+            "{faults}"
+        );
+    }
 }

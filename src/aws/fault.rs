@@ -435,7 +435,7 @@ impl ErrorDocument {
             let Some(raw) = string(value) else { continue };
             let text = unescape(raw, &mut buffer).map(String::from_utf8_lossy).unwrap_or_default();
             match name {
-                b"__type" | b"code" => {
+                b"__type" | b"code" | b"Code" => {
                     document.code =
                         clip(text.rsplit('#').next().unwrap_or(&text).split(':').next().unwrap_or(&text));
                 }

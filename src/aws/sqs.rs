@@ -1,4 +1,4 @@
-//! SQS of one source: its queue's attributes. Requests are AWS JSON, POSTed to the host that the queue's URL names;
+//! SQS of one source: receive messages, hide them for a while, delete them, and ask how the queue is set up. Requests are AWS JSON, POSTed to the host that the queue's URL names;
 //! they carry that URL, so that a queue may belong to another account. Each is signed with the server's time once that is
 //! known to differ, and sent once more when its keys turn out to have expired.
 //!
@@ -7,17 +7,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header;
+use http::{HeaderMap, StatusCode, header};
 
 use super::control::{About, Answer, Service};
 use super::credentials::{Keys, Provider};
 use super::fault::{Class, ErrorDocument, Fault, looks_like_html, of_any_service};
 use super::sigv4::Scope;
 use crate::config::Queue;
-use crate::decode::members::{Misshapen, members, string};
+use crate::decode::members::{Misshapen, elements, members, string};
 use crate::decode::text::unescape;
 use crate::{limits, net};
 
@@ -38,6 +38,9 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Attributes,
+    Receive,
+    Delete,
+    Hide,
 }
 
 impl Action {
@@ -45,6 +48,9 @@ impl Action {
     fn target(self) -> &'static str {
         match self {
             Action::Attributes => "AmazonSQS.GetQueueAttributes",
+            Action::Receive => "AmazonSQS.ReceiveMessage",
+            Action::Delete => "AmazonSQS.DeleteMessageBatch",
+            Action::Hide => "AmazonSQS.ChangeMessageVisibilityBatch",
         }
     }
 
@@ -52,6 +58,9 @@ impl Action {
     fn permission(self) -> &'static str {
         match self {
             Action::Attributes => "sqs:GetQueueAttributes",
+            Action::Receive => "sqs:ReceiveMessage",
+            Action::Delete => "sqs:DeleteMessage",
+            Action::Hide => "sqs:ChangeMessageVisibility",
         }
     }
 }
@@ -83,6 +92,22 @@ pub struct Attributes {
     pub has_policy: bool,
 }
 
+/// A message as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The same whenever it is received.
+    pub id: Box<str>,
+    /// To delete or to hide it by: of this receipt alone.
+    pub receipt: Box<str>,
+    /// About how many times it was received, this time included.
+    pub receives: u32,
+    /// Its text.
+    pub body: Vec<u8>,
+}
+
+/// Messages in one request. Source: SQS API Reference, "ReceiveMessage", "DeleteMessageBatch".
+pub const BATCH: usize = 10;
+
 impl Sqs {
     /// The queue of a source, reached over `client` (made with the source's `ca_file` and proxies).
     pub fn new(queue: &Queue, client: net::Client, provider: Provider) -> Sqs {
@@ -104,6 +129,63 @@ impl Sqs {
         let body = self.body(",\"AttributeNames\":[\"All\"]");
         let answer = self.0.ask(Action::Attributes, body).await?;
         read_attributes(&answer.body).map_err(|_| self.0.on(Action::Attributes).bad_answer())
+    }
+
+    /// Receives up to `most` messages (at most [`BATCH`]), waiting up to `wait` (at most 20 s) for the first, and hides
+    /// them for `hidden`.
+    ///
+    /// Cancelling it may leave messages hidden that nobody knows of; they come again after that time.
+    ///
+    /// # Errors
+    /// Messages may have been received and stay hidden.
+    pub async fn receive(
+        &self,
+        most: usize,
+        wait: Duration,
+        hidden: Duration,
+    ) -> Result<Vec<Message>, Fault> {
+        let body = self.body(&format!(
+            ",\"MaxNumberOfMessages\":{},\"WaitTimeSeconds\":{},\"VisibilityTimeout\":{},\"AttributeNames\":[\"ApproximateReceiveCount\"]",
+            most.clamp(1, BATCH),
+            wait.as_secs(),
+            hidden.as_secs()
+        ));
+        let answer = self.0.ask(Action::Receive, body).await?;
+        read_messages(&answer.body).map_err(|_| self.0.on(Action::Receive).bad_answer())
+    }
+
+    /// Deletes up to [`BATCH`] messages; what became of each. [`Class::Gone`]: its receipt is out of date, so it comes
+    /// again unless somebody else deletes it.
+    ///
+    /// # Errors
+    /// Nothing is known of any of them.
+    pub async fn delete(&self, receipts: &[Box<str>]) -> Result<Vec<Result<(), Fault>>, Fault> {
+        self.batch(Action::Delete, receipts, "").await
+    }
+
+    /// Hides up to [`BATCH`] messages for this time from now on; what became of each.
+    ///
+    /// # Errors
+    /// As [`Sqs::delete`].
+    pub async fn hide(&self, receipts: &[Box<str>], time: Duration) -> Result<Vec<Result<(), Fault>>, Fault> {
+        self.batch(Action::Hide, receipts, &format!(",\"VisibilityTimeout\":{}", time.as_secs())).await
+    }
+
+    async fn batch(
+        &self,
+        action: Action,
+        receipts: &[Box<str>],
+        more: &str,
+    ) -> Result<Vec<Result<(), Fault>>, Fault> {
+        let entries: Vec<String> = receipts
+            .iter()
+            .enumerate()
+            .map(|(id, receipt)| format!("{{\"Id\":\"{id}\",\"ReceiptHandle\":\"{receipt}\"{more}}}"))
+            .collect();
+        let body = self.body(&format!(",\"Entries\":[{}]", entries.join(",")));
+        let answer = self.0.ask(action, body).await?;
+        let on = self.0.on(action);
+        on.outcomes(&answer, receipts.len()).map_err(|_| on.bad_answer())
     }
 
     /// A request's document: `more` follows the queue's URL.
@@ -150,6 +232,9 @@ impl fmt::Display for On<'_> {
         let url = &self.inner.queue.url;
         match self.action {
             Action::Attributes => write!(f, "asking how queue {url} is set up"),
+            Action::Receive => write!(f, "receiving messages from queue {url}"),
+            Action::Delete => write!(f, "deleting messages of queue {url}"),
+            Action::Hide => write!(f, "changing how long messages of queue {url} stay hidden"),
         }
     }
 }
@@ -161,12 +246,52 @@ impl About for On<'_> {
             document = ErrorDocument::parse(&answer.body); // what stands in between may speak XML
         }
         let html = document.code().is_empty() && looks_like_html(&answer.headers, &answer.body);
-        let row = self.classify(answer, &document, html);
+        let row = self.classify(answer.status, answer.date, &document, html);
         answer.fault(self, row, &document.said(answer.status))
     }
 }
 
 impl On<'_> {
+    /// `{"Successful":[{"Id":"0"}],"Failed":[{"Id":"1","SenderFault":true,"Code":"…","Message":"…"}]}`
+    fn outcomes(&self, answer: &Answer, count: usize) -> Result<Vec<Result<(), Fault>>, Misshapen> {
+        let unsaid = || Err(self.bad_answer());
+        let mut outcomes: Vec<Result<(), Fault>> = (0..count).map(|_| unsaid()).collect();
+        for member in members(&answer.body)? {
+            let (name, value) = member?;
+            let failed = match name {
+                b"Successful" => false,
+                b"Failed" => true,
+                _ => continue,
+            };
+            for entry in elements(value)? {
+                let (mut id, mut sender) = (None, false);
+                let entry = entry?;
+                for member in members(entry)? {
+                    match member? {
+                        (b"Id", value) => {
+                            id = string(value).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok())
+                        }
+                        (b"SenderFault", value) => sender = value == b"true",
+                        _ => {}
+                    }
+                }
+                let outcome = outcomes.get_mut(id.unwrap_or(count)).ok_or(Misshapen)?;
+                *outcome = match failed {
+                    false => Ok(()),
+                    true => Err(self.failed_entry(answer, entry, sender)),
+                };
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn failed_entry(&self, answer: &Answer, entry: &[u8], sender: bool) -> Fault {
+        let document = ErrorDocument::of_json(&HeaderMap::new(), entry);
+        let status = if sender { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
+        let row = self.classify(status, answer.date, &document, false);
+        answer.fault(self, row, &document.said(status))
+    }
+
     fn bad_answer(&self) -> Fault {
         let host = self.inner.service.host();
         let why = format!(
@@ -178,13 +303,14 @@ impl On<'_> {
     /// The table: class, metric label and advice.
     fn classify(
         &self,
-        answer: &Answer,
+        status: StatusCode,
+        date: SystemTime,
         document: &ErrorDocument,
         html: bool,
     ) -> (Class, &'static str, String) {
         let Queue { region, account, name, .. } = &self.inner.queue;
         let (host, status, permission) =
-            (self.inner.service.host(), answer.status.as_u16(), self.action.permission());
+            (self.inner.service.host(), status.as_u16(), self.action.permission());
         let code = document.code().strip_prefix("AWS.SimpleQueueService.").unwrap_or(document.code());
         let scoped = document.message().contains("scoped to a valid region");
         match (code, status) {
@@ -243,7 +369,7 @@ impl On<'_> {
                     self.inner.queue.arn()
                 ),
             ),
-            _ => of_any_service(status, document, Some(answer.date)).unwrap_or_else(|| match (code, status) {
+            _ => of_any_service(status, document, Some(date)).unwrap_or_else(|| match (code, status) {
                 ("", 401 | 403) => (
                     Class::Denied,
                     "queue-denied",
@@ -316,6 +442,67 @@ impl Attributes {
             b"Policy" => self.has_policy = !text.is_empty(),
             _ => {}
         }
+    }
+}
+
+/// `{"Messages":[{"MessageId":…,"ReceiptHandle":…,"Body":…,"Attributes":{"ApproximateReceiveCount":…}}]}`; no `Messages`
+/// when there are none.
+fn read_messages(body: &[u8]) -> Result<Vec<Message>, Misshapen> {
+    let mut messages = Vec::new();
+    for member in members(body)? {
+        let (b"Messages", value) = member? else { continue };
+        if value == b"null" {
+            continue;
+        }
+        for message in elements(value)? {
+            if messages.len() == BATCH {
+                return Err(Misshapen);
+            }
+            messages.push(read_message(message?)?);
+        }
+    }
+    Ok(messages)
+}
+
+fn read_message(message: &[u8]) -> Result<Message, Misshapen> {
+    let (mut id, mut receipt, mut receives, mut body) = (None, None, 1, None);
+    let mut buffer = Vec::new();
+    for member in members(message)? {
+        let (name, value) = member?;
+        let mut text = || {
+            unescape(string(value).ok_or(Misshapen)?, &mut buffer).map(<[u8]>::to_vec).map_err(|_| Misshapen)
+        };
+        match name {
+            b"MessageId" => id = Some(word(text()?)?),
+            b"ReceiptHandle" => receipt = Some(word(text()?)?),
+            b"Body" => body = Some(text()?),
+            b"Attributes" => {
+                for member in members(value)? {
+                    if let (b"ApproximateReceiveCount", value) = member? {
+                        let count =
+                            string(value).and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
+                        receives = count.ok_or(Misshapen)?;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Message {
+        id: id.ok_or(Misshapen)?,
+        receipt: receipt.ok_or(Misshapen)?,
+        receives,
+        body: body.ok_or(Misshapen)?,
+    })
+}
+
+/// What goes back into a request, where it needs no escape. Source: SQS Developer Guide, "Queue and message identifiers"
+/// (receipt handles have up to 1,024 characters).
+fn word(text: Vec<u8>) -> Result<Box<str>, Misshapen> {
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\".contains(byte);
+    match (1..=2048).contains(&text.len()) && text.iter().all(plain) {
+        true => String::from_utf8(text).map(Into::into).map_err(|_| Misshapen),
+        false => Err(Misshapen),
     }
 }
 

@@ -115,8 +115,12 @@ pub struct Source {
     pub prefix: Box<str>,
     /// Region of the bucket, e.g. `us-west-2`.
     pub region: Box<str>,
-    /// The queue that is told of new objects. This version polls and receives nothing from it.
+    /// How new objects are found.
+    pub method: Method,
+    /// The queue that is told of new objects; there is one if the method receives.
     pub queue_url: Option<Queue>,
+    /// Delete messages that name objects outside the bucket and prefix.
+    pub delete_foreign: bool,
     /// Time between two polls.
     pub refresh: Duration,
     /// How far back the first run goes.
@@ -163,6 +167,34 @@ pub struct Endpoint {
     pub port: Option<u16>,
     /// `true`: `/bucket/key`; `false`: `bucket.host/key`.
     pub path_style: bool,
+}
+
+/// `method` of a source
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Listings, one after the other.
+    Poll,
+    /// Messages of a queue alone.
+    Sqs,
+    /// Messages, and listings for what they leave out.
+    SqsSweep,
+}
+
+impl Method {
+    /// Whether the bucket is listed.
+    pub fn lists(self) -> bool {
+        self != Method::Sqs
+    }
+
+    /// Whether messages are received.
+    pub fn receives(self) -> bool {
+        self != Method::Poll
+    }
+
+    /// Whether listings look after what messages leave out.
+    pub fn sweeps(self) -> bool {
+        self == Method::SqsSweep
+    }
 }
 
 /// `start`

@@ -16,9 +16,16 @@ use super::proxy::proxies;
 use super::queue::queue_url;
 use super::table::{Read, Table, choice, flag, integer, string};
 use super::units::{name, start};
-use super::{Action, Attribution, Endpoint, Rule, Source, Start};
+use super::{Action, Attribution, Endpoint, Method, Queue, Rule, Source, Start};
 use crate::aws::partition::Flavor;
 use crate::limits;
+
+/// `refresh_minutes` where it is not written: of a poll, and of the sweep beside a queue.
+const POLL_MINUTES: u64 = 5;
+const SWEEP_MINUTES: u64 = 60;
+
+/// What to write where a queue is missing.
+const QUEUE: &str = "the queue that S3 tells of new objects, as queue_url = \"https://sqs.REGION.amazonaws.com/ACCOUNT/NAME\"";
 
 /// How this table is called where a key belongs to it and not to one inside it.
 const OWN: &str = "[[source]]";
@@ -26,7 +33,8 @@ const OWN: &str = "[[source]]";
 /// Reads one source. `None`: it has faults, and they are noted.
 pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: Env<'_>) -> Option<Source> {
     let name = unique_name(&mut table, "source", names);
-    table.get("method", method);
+    let methods = [("poll", Method::Poll), ("sqs", Method::Sqs), ("sqs+sweep", Method::SqsSweep)];
+    let method = table.or("method", Method::Poll, |value| choice(value, &methods));
 
     let bucket = table.required("bucket", "bucket = \"NAME\"", |value| bucket_and_folder(string(value)?));
     let key_prefix = table.or("key_prefix", "", |value| key_prefix(string(value)?));
@@ -37,15 +45,12 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
 
     let region = place.as_ref().map_or("", |place| &*place.region);
     let fips = place.as_ref().is_some_and(|place| place.flavor.fips);
-    let queue = table.get("queue_url", |value| queue_url(string(value)?, region, fips)).flatten();
-    if queue.is_some() {
-        table.report().warn(format!(
-            "{} queue_url: this version polls and receives nothing from the queue; `trailspool check` looks at it",
-            table.place()
-        ));
-    }
+    let queue = table.get("queue_url", |value| queue_url(string(value)?, region, fips));
+    check_queue(&table, method, queue.as_ref());
+    let delete_foreign = delete_foreign(&mut table, method);
 
-    let minutes = table.or("refresh_minutes", 5, |value| integer(value, 1, 1440));
+    let often = if method.sweeps() { SWEEP_MINUTES } else { POLL_MINUTES };
+    let minutes = table.or("refresh_minutes", often, |value| integer(value, 1, 1440));
     let day = Start::Ago(Duration::from_secs(86_400));
     let start = table.or("start", day, start);
     let accounts =
@@ -111,7 +116,9 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
         bucket: bucket?.0.into(),
         prefix: prefix?,
         region,
-        queue_url: queue,
+        method,
+        queue_url: queue.flatten(),
+        delete_foreign,
         refresh: Duration::from_secs(60 * minutes),
         start,
         accounts,
@@ -149,11 +156,35 @@ pub(super) fn unique_name(
     Some(name)
 }
 
-fn method(value: &DeValue<'_>) -> Read<()> {
-    match choice(value, &[("poll", true), ("sqs", false), ("sqs+sweep", false)])? {
-        true => Ok(()),
-        false => Err("queues are not supported in this version: write \"poll\"".to_owned()),
+/// What goes with messages of a queue, and what does not.
+fn check_queue(table: &Table<'_>, method: Method, queue: Option<&Option<Queue>>) {
+    match (method.receives(), queue) {
+        // One that is faulty is told of already.
+        (true, None) if table.has("queue_url") => {}
+        (true, None | Some(None)) => table.missing("queue_url", QUEUE),
+        (false, Some(Some(_))) => table.report().warn(format!(
+            "{} queue_url: nothing is received from it with method = \"poll\": write \"sqs+sweep\" or \"sqs\"",
+            table.place()
+        )),
+        _ => {}
     }
+    for key in ["start", "refresh_minutes"] {
+        if !method.lists() && table.has(key) {
+            table.report().warn(format!(
+                "{} {key}: has no effect with method = \"sqs\", which lists nothing: what messages name is collected",
+                table.place()
+            ));
+        }
+    }
+}
+
+fn delete_foreign(table: &mut Table<'_>, method: Method) -> bool {
+    let delete = table.or("delete_foreign", false, flag);
+    if delete && !method.receives() {
+        let text = "goes with method = \"sqs\" or \"sqs+sweep\" only: remove it";
+        table.fault("delete_foreign", text.to_owned());
+    }
+    delete
 }
 
 struct Place {

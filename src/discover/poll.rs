@@ -23,7 +23,7 @@ use crate::service::wedge;
 use crate::spool::disk::Disk;
 
 /// A clock before this year was never set. S3 would refuse the requests, and `start` must not be resolved by it.
-const CLOCK_SET: i32 = 2025;
+pub(super) const CLOCK_SET: i32 = 2025;
 /// Least time between the end of a pass and the begin of the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,6 +34,8 @@ pub struct Poller<L, K, D> {
     start: config::Start,
     scope: u32,
     refresh: Duration,
+    /// Messages of a queue are to name every object first.
+    sweeps: bool,
     lister: Arc<L>,
     known: K,
     disk: D,
@@ -93,6 +95,7 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             start: source.start,
             scope: state::scope(source),
             refresh: source.refresh,
+            sweeps: source.method.sweeps(),
             lister: Arc::new(lister),
             known,
             disk,
@@ -154,6 +157,11 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         };
         if report.trouble().is_none() {
             self.status.clear();
+        }
+        if self.sweeps && report.seen.new > 0 {
+            let (name, new) = (&self.selection.name, report.seen.new);
+            log::info!("source {name}: the sweep found {new} objects that no message had named yet");
+            self.status.count_found_by_sweep(new);
         }
         self.status.count_pass();
         self.pulse.idle();

@@ -30,8 +30,8 @@ use crate::record::ObjectId;
 pub struct Wanted {
     /// Which.
     pub object: ObjectId,
-    /// Bytes, as listed.
-    pub size: u64,
+    /// Bytes, as listed or told, where that is known.
+    pub size: Option<u64>,
     /// Its day partition, under which the ledger files it.
     pub day: Date,
     /// To be settled when it is durable, or cannot be.
@@ -83,6 +83,8 @@ struct Shared {
     lane_bound: usize,
     arrived: Notify,
     room: Box<[Notify]>,
+    /// An object's ticket came back.
+    freed: Notify,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,7 @@ impl Queue {
                 lane_bound: (bound / lanes).max(1),
                 arrived: Notify::new(),
                 room: (0..lanes).map(|_| Notify::new()).collect(),
+                freed: Notify::new(),
             }),
         }
     }
@@ -147,6 +150,17 @@ impl Queue {
             stamp: key.stamp(),
             outcome: Some(Outcome::Failed(FailKind::Transient)),
         })
+    }
+
+    /// The ticket for an object; waits until nobody else has it. Nothing is lost when the call is cancelled.
+    pub async fn ticket_in_turn(&self, pass: &Arc<Pass>, key: &LogKey) -> Ticket {
+        loop {
+            let freed = self.shared.freed.notified(); // made before the try, so that no notice is missed
+            if let Some(ticket) = self.ticket(pass, key) {
+                return ticket;
+            }
+            freed.await;
+        }
     }
 
     /// Queues an object in the lane of its source; waits for room. Once the queue is closed the object is
@@ -307,6 +321,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.shared.lock().in_work.remove(&self.id);
+        self.shared.freed.notify_waiters();
         if matches!(self.outcome, Some(Outcome::Done | Outcome::Quarantined)) {
             self.pass.status.collected(self.stamp);
         }
@@ -439,7 +454,7 @@ mod tests {
         let ticket = queue.ticket(pass, &key).expect("not in work");
         let object =
             ObjectId { source: pass.status.name().into(), bucket: "b".into(), key: key.as_str().into() };
-        Wanted { object, size: 1, day: key.day(), ticket }
+        Wanted { object, size: Some(1), day: key.day(), ticket }
     }
 
     fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -459,6 +474,24 @@ mod tests {
         assert!(queue.ticket(&b, &key(1)).is_some(), "another source has its own ledger entries");
         ticket.settle(Outcome::Done);
         assert!(queue.ticket(&a, &key(1)).is_some());
+        assert_eq!(queue.in_work(), 0);
+    }
+
+    #[test]
+    fn who_waits_for_a_ticket_gets_it_when_it_comes_back() {
+        let queue = Queue::new(1, 8);
+        let (first, second) = (pass("a"), pass("a"));
+        let ticket = queue.ticket(&first, &key(1)).unwrap();
+        let other_key = key(1);
+        let mut waiting = pin!(queue.ticket_in_turn(&second, &other_key));
+        let poll =
+            |waiting: std::pin::Pin<&mut _>| Future::poll(waiting, &mut Context::from_waker(Waker::noop()));
+        assert!(poll(waiting.as_mut()).is_pending());
+        drop(queue.ticket(&first, &key(2)).unwrap());
+        assert!(poll(waiting.as_mut()).is_pending(), "another object's");
+        ticket.settle(Outcome::Done);
+        let Poll::Ready(ticket) = poll(waiting) else { panic!("it came back") };
+        ticket.release();
         assert_eq!(queue.in_work(), 0);
     }
 

@@ -27,6 +27,63 @@ pub struct Trouble {
     pub since: PrimitiveDateTime,
 }
 
+/// What happened to messages of a queue, and to the objects that they name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A message was received: one that comes again counts again.
+    Received,
+    /// A message was deleted after everything that it names was done.
+    Deleted,
+    /// A message only tried whether messages arrive.
+    Test,
+    /// A message was set aside: it cannot be read, or came too often.
+    SetAside,
+    /// A message comes again: something that it names could not be collected yet.
+    Again,
+    /// A message could not be deleted by its receipt any more: it comes again.
+    Stale,
+    /// An object that a message names is in the ledger already.
+    Known,
+    /// It is not there any more.
+    Gone,
+    /// It is outside the source's bucket and prefix.
+    Foreign,
+    /// It is of an account or region that is not selected.
+    NotSelected,
+}
+
+impl Told {
+    /// All of them; the place of each is its number.
+    pub const ALL: [Told; 10] = [
+        Told::Received,
+        Told::Deleted,
+        Told::Test,
+        Told::SetAside,
+        Told::Again,
+        Told::Stale,
+        Told::Known,
+        Told::Gone,
+        Told::Foreign,
+        Told::NotSelected,
+    ];
+
+    /// As a metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Told::Received => "received",
+            Told::Deleted => "deleted",
+            Told::Test => "test",
+            Told::SetAside => "set-aside",
+            Told::Again => "again",
+            Told::Stale => "stale",
+            Told::Known => "known",
+            Told::Gone => "gone",
+            Told::Foreign => "foreign",
+            Told::NotSelected => "not-selected",
+        }
+    }
+}
+
 /// Shared between a source's poll, its tickets and whoever shows it.
 #[derive(Debug)]
 pub struct SourceStatus {
@@ -36,6 +93,8 @@ pub struct SourceStatus {
     requests: AtomicU64,
     passes: AtomicU64,
     not_logs: [AtomicU64; NotALog::ALL.len()],
+    told: [AtomicU64; Told::ALL.len()],
+    found_by_sweep: AtomicU64,
     newest: AtomicI64,
     trouble: Mutex<Option<Trouble>>,
     warnings: Mutex<Vec<Warning>>,
@@ -100,6 +159,8 @@ impl SourceStatus {
             requests: AtomicU64::new(0),
             passes: AtomicU64::new(0),
             not_logs: std::array::from_fn(|_| AtomicU64::new(0)),
+            told: std::array::from_fn(|_| AtomicU64::new(0)),
+            found_by_sweep: AtomicU64::new(0),
             newest: AtomicI64::new(NONE),
             trouble: Mutex::new(None),
             warnings: Mutex::default(),
@@ -147,6 +208,16 @@ impl SourceStatus {
     /// Keys listed that are not logs, for this reason.
     pub fn not_logs(&self, why: NotALog) -> u64 {
         self.not_logs[why.index()].load(Relaxed)
+    }
+
+    /// Messages, or objects named by them, that met this.
+    pub fn told(&self, what: Told) -> u64 {
+        self.told[what as usize].load(Relaxed)
+    }
+
+    /// Objects that the sweep of a source with a queue found before any message named them.
+    pub fn found_by_sweep(&self) -> u64 {
+        self.found_by_sweep.load(Relaxed)
     }
 
     /// Stamp of the newest object known to be collected (UTC): since the start of the process, or seen again by a pass.
@@ -219,6 +290,14 @@ impl SourceStatus {
         self.not_logs[why.index()].fetch_add(1, Relaxed);
     }
 
+    pub(super) fn count_told(&self, what: Told, number: u64) {
+        self.told[what as usize].fetch_add(number, Relaxed);
+    }
+
+    pub(super) fn count_found_by_sweep(&self, objects: u64) {
+        self.found_by_sweep.fetch_add(objects, Relaxed);
+    }
+
     pub(super) fn collected(&self, stamp: PrimitiveDateTime) {
         self.newest.fetch_max(stamp.assume_utc().unix_timestamp(), Relaxed);
     }
@@ -237,6 +316,14 @@ impl SourceStatus {
     pub(super) fn clear(&self) {
         if let Some(old) = locked(&self.trouble).take() {
             log::info!("source {}: no longer in trouble ({})", self.name, old.cause);
+        }
+    }
+
+    /// What raised this trouble is over; another one stays.
+    pub(super) fn clear_of(&self, cause: &str) {
+        let current = locked(&self.trouble).as_ref().map(|trouble| trouble.cause);
+        if current == Some(cause) {
+            self.clear();
         }
     }
 

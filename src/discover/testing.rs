@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
+use crate::config::{Attribution, Credentials, Endpoint, Method, Secret, Source, Start};
 
 /// A source of bucket `bucket` that wants everything.
 pub(crate) fn source(name: &str) -> Source {
@@ -11,7 +11,9 @@ pub(crate) fn source(name: &str) -> Source {
         bucket: "bucket".into(),
         prefix: "".into(),
         region: "us-east-1".into(),
+        method: Method::Poll,
         queue_url: None,
+        delete_foreign: false,
         refresh: Duration::from_secs(300),
         start: Start::All,
         accounts: Vec::new(),

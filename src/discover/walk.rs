@@ -607,7 +607,7 @@ impl Sieve {
                 bucket: self.selection.bucket.clone(),
                 key: key.into_text(),
             };
-            self.found.push(queue::Wanted { object, size, day, ticket });
+            self.found.push(queue::Wanted { object, size: Some(size), day, ticket });
         }
         Ok(())
     }

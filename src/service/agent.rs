@@ -26,12 +26,14 @@ use super::storekeeper::{Job, StoreStatus, Storekeeper};
 use super::{wedge, workers};
 use crate::aws::credentials::Provider;
 use crate::aws::s3::S3;
+use crate::aws::sqs::Sqs;
 use crate::config::{Config, Source};
 use crate::deliver;
 use crate::discover::key::LogKey;
 use crate::discover::ledger::{Entry, Ledger};
 use crate::discover::poll::Poller;
 use crate::discover::queue::Queue;
+use crate::discover::receive::Receiver;
 use crate::discover::status::{SourceStatus, Trouble};
 use crate::limits;
 use crate::net::{self, Backoff};
@@ -80,6 +82,9 @@ pub struct Agent {
     /// What the polls of `--once` could not collect, and an operator has to mend.
     left: Vec<Trouble>,
 }
+
+/// By the names of the sources.
+type Upstream = (Arc<HashMap<Box<str>, S3>>, HashMap<Box<str>, Sqs>);
 
 struct Opened {
     ledger: Arc<Ledger<StdDisk>>,
@@ -142,11 +147,12 @@ impl Agent {
             config,
         };
         agent.start_outputs(&quarantine, stages)?;
-        let buckets = buckets(&agent.config)?;
+        let (buckets, queues) = upstream(&agent.config)?;
         let thread = thread::Builder::new().name("storekeeper".into()).spawn(move || keeper.run(&work));
         agent.storekeeper = Some(thread.map_err(|e| state(&agent.config, &e))?);
         agent.start_workers(&buckets, jobs, stages);
         agent.start_polls(&buckets, &disk, once, stages);
+        agent.start_receivers(queues, (&disk, &quarantine), once, stages);
         Ok(agent)
     }
 
@@ -189,7 +195,7 @@ impl Agent {
 
     fn start_polls(&mut self, buckets: &HashMap<Box<str>, S3>, disk: &StdDisk, once: bool, stages: &Stages) {
         for (lane, (source, status)) in self.config.sources.iter().zip(&self.sources).enumerate() {
-            let Some(s3) = buckets.get(&source.name) else { continue };
+            let Some(s3) = buckets.get(&source.name).filter(|_| source.method.lists()) else { continue };
             let poller = Poller::new(
                 source,
                 s3.clone(),
@@ -199,12 +205,8 @@ impl Agent {
                 status.clone(),
             )
             .watched(stages.watch(&format!("source {}", source.name), limits::STALL_NETWORK));
-            let mut stopping = self.stop_polls.subscribe();
+            let stop = self.stop_of_polls();
             self.polls.spawn_local(async move {
-                let stop = async move {
-                    // An agent that is gone stops as well as one that says so.
-                    let _ = stopping.wait_for(|stop| *stop).await;
-                };
                 match once {
                     true => tokio::select! { left = collect_all(poller) => left, () = stop => None },
                     false => {
@@ -213,6 +215,40 @@ impl Agent {
                     }
                 }
             });
+        }
+    }
+
+    fn start_receivers(
+        &mut self,
+        mut queues: HashMap<Box<str>, Sqs>,
+        (disk, quarantine): (&StdDisk, &Quarantine<StdDisk>),
+        once: bool,
+        stages: &Stages,
+    ) {
+        for (lane, (source, status)) in self.config.sources.iter().zip(&self.sources).enumerate() {
+            let Some(sqs) = queues.remove(&source.name).filter(|_| source.method.receives()) else {
+                continue;
+            };
+            let receiver = Receiver::new(
+                source,
+                sqs,
+                self.ledger.clone(),
+                (disk.clone(), quarantine.clone()),
+                (self.queue.clone(), lane),
+                status.clone(),
+                UtcDateTime::now,
+            )
+            .watched(stages.watch(&format!("queue of source {}", source.name), limits::STALL_NETWORK));
+            self.polls.spawn_local(receiver.run(once, self.stop_of_polls()));
+        }
+    }
+
+    /// Ends when the polls are to.
+    fn stop_of_polls(&self) -> impl Future<Output = ()> + 'static {
+        let mut stopping = self.stop_polls.subscribe();
+        async move {
+            // An agent that is gone stops as well as one that says so.
+            let _ = stopping.wait_for(|stop| *stop).await;
         }
     }
 
@@ -375,10 +411,10 @@ fn report(recovery: &Recovery) {
     }
 }
 
-/// A client for each set of trusted certificates and proxies: each reads the system's store.
-fn buckets(config: &Config) -> Result<Arc<HashMap<Box<str>, S3>>, StartError> {
+/// The bucket of each source, and its queue if it has one. A client for each set of trusted certificates and proxies: each reads the system's store.
+fn upstream(config: &Config) -> Result<Upstream, StartError> {
     let mut clients: Vec<(&Source, net::Client)> = Vec::new();
-    let mut buckets = HashMap::new();
+    let (mut buckets, mut queues) = (HashMap::new(), HashMap::new());
     for source in &config.sources {
         let alike = |other: &Source| (&other.ca_file, &other.proxies) == (&source.ca_file, &source.proxies);
         let client = match clients.iter().find(|(other, _)| alike(other)) {
@@ -391,9 +427,13 @@ fn buckets(config: &Config) -> Result<Arc<HashMap<Box<str>, S3>>, StartError> {
                 client
             }
         };
-        buckets.insert(source.name.clone(), S3::new(source, client.clone(), Provider::new(source, client)));
+        let provider = Provider::new(source, client.clone());
+        if let Some(queue) = &source.queue_url {
+            queues.insert(source.name.clone(), Sqs::new(queue, client.clone(), provider.clone()));
+        }
+        buckets.insert(source.name.clone(), S3::new(source, client, provider));
     }
-    Ok(Arc::new(buckets))
+    Ok((Arc::new(buckets), queues))
 }
 
 /// Waits for a group of tasks; what has not ended in time is cut off, which every task of it allows.

@@ -35,10 +35,12 @@ const STATUS: Duration = Duration::from_secs(30);
 /// What a hanging blocking call may hold up the end of the process.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Causes of trouble that the configuration, rather than a permission, has to mend.
-const CONFIG_CAUSES: [&str; 15] = [
+const CONFIG_CAUSES: [&str; 17] = [
     "config",
     "bad-answer",
     "no-bucket",
+    "no-queue",
+    "not-sqs",
     "wrong-region",
     "not-s3",
     "not-http",

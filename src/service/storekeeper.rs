@@ -358,7 +358,7 @@ impl<D: Disk> Storekeeper<D> {
     ) -> Result<(ObjectFate, Counts), Missed> {
         let id = &wanted.object;
         match self.pour(id, body, selector) {
-            Ok((_, summary)) if !summary.gzip && body.bytes_read() != wanted.size => {
+            Ok((_, summary)) if !summary.gzip && is_another(wanted, body) => {
                 self.writer.abort().map_err(Missed::Disk)?;
                 Err(another_body(wanted, body.bytes_read(), "it is no gzip"))
             }
@@ -417,7 +417,7 @@ impl<D: Disk> Storekeeper<D> {
         while let Some(chunk) = next_chunk(&self.pulse, body)? {
             raw.append(chunk).map_err(no_quarantine)?;
         }
-        if body.bytes_read() != wanted.size {
+        if is_another(wanted, body) {
             return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
         raw.finish().map_err(no_quarantine)?;
@@ -708,13 +708,20 @@ fn missed(failure: Failure<Missed>) -> Missed {
     }
 }
 
+/// Where it is not known how many bytes there must be, what came is taken for the object.
+fn is_another(wanted: &Wanted, body: &BodyReader) -> bool {
+    wanted.size.is_some_and(|size| size != body.bytes_read())
+}
+
 /// What came is not what was listed, nor an object that vouches for itself with a checksum: a gateway's page, or an
 /// object that is being replaced. The object itself may come on a later pass.
 fn another_body(wanted: &Wanted, len: u64, why: &str) -> Missed {
     let text = format!(
         "reading {:?} from bucket {}: {len} bytes came where {} are listed, and {why}: if this lasts, \
          something between here and S3 changes answers",
-        wanted.object.key, wanted.object.bucket, wanted.size
+        wanted.object.key,
+        wanted.object.bucket,
+        wanted.size.unwrap_or_default()
     );
     Missed::Fetch(FetchFailed(Fault::new(Class::Retry, "bad-answer", text)))
 }

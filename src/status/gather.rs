@@ -18,7 +18,7 @@ use crate::deliver::status::{OutputStatus, State as Doing};
 use crate::discover::key::NotALog;
 use crate::discover::ledger::Ledger;
 use crate::discover::queue::Queue;
-use crate::discover::status::SourceStatus;
+use crate::discover::status::{SourceStatus, Told};
 use crate::limits;
 use crate::service::storekeeper::StoreStatus;
 use crate::spool::position::Position;
@@ -140,7 +140,7 @@ impl View {
             region: source.region.clone(),
             books: self.ledger.books(&source.name),
             newest: status.newest_collected().map(stamp),
-            counters: counters(status),
+            counters: counters(source, status),
             rule_drops: self.store.drops.of(&source.name),
             backfill: status.backfill().map(|backfill| backfill.to_string()),
             trouble,
@@ -154,7 +154,7 @@ impl View {
     }
 }
 
-fn counters(status: &SourceStatus) -> Vec<Counter> {
+fn counters(source: &config::Source, status: &SourceStatus) -> Vec<Counter> {
     let plain = |name, help, value| Counter { name, help, label: None, value };
     let mut counters = vec![
         plain("trailspool_list_requests_total", "LIST requests made.", status.list_requests()),
@@ -168,6 +168,16 @@ fn counters(status: &SourceStatus) -> Vec<Counter> {
         label: Some(("kind", why.label())),
         value: status.not_logs(why),
     }));
+    if source.method != config::Method::Poll {
+        let help = "Objects that the sweep found before any message named them.";
+        counters.push(plain("trailspool_found_by_sweep_total", help, status.found_by_sweep()));
+        counters.extend(Told::ALL.into_iter().map(|what| Counter {
+            name: "trailspool_queue_total",
+            help: "Messages of the queue, and objects named by them, by what happened.",
+            label: Some(("event", what.label())),
+            value: status.told(what),
+        }));
+    }
     counters
 }
 

@@ -146,6 +146,11 @@ impl SqsServer {
         }
     }
 
+    /// Every message was received this many times already.
+    pub fn received_before(&self, receives: u64) {
+        self.lock().messages.values_mut().for_each(|message| message.receives = receives);
+    }
+
     /// Messages that are not deleted.
     pub fn left(&self) -> usize {
         self.lock().messages.len()

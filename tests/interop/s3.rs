@@ -19,7 +19,7 @@ use http::Request;
 use trailspool::aws::credentials::Provider;
 use trailspool::aws::s3::{ListEnd, ListRequest, Listed, S3};
 use trailspool::aws::{Class, Fault};
-use trailspool::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
+use trailspool::config::{Attribution, Credentials, Endpoint, Method, Secret, Source, Start};
 use trailspool::fetch::{self, BodyReader, Slot};
 use trailspool::{limits, net};
 
@@ -69,7 +69,9 @@ impl Server {
             bucket: self.bucket.clone().into(),
             prefix: "".into(),
             region: "us-east-1".into(),
+            method: Method::Poll,
             queue_url: None,
+            delete_foreign: false,
             refresh: Duration::from_secs(60),
             start: Start::All,
             accounts: vec![],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::aws::control::now;
-use crate::config::{Attribution, Credentials, Endpoint, Secret, Source, Start};
+use crate::config::{Attribution, Credentials, Endpoint, Method, Secret, Source, Start};
 use crate::net::scripted::{Reply, Server};
 use crate::net::{Client, Options, Proxies, Proxy, Timeouts};
 
@@ -21,7 +21,9 @@ fn source(endpoint: Endpoint, bucket: &str) -> Source {
         bucket: bucket.into(),
         prefix: "".into(),
         region: "us-east-1".into(),
+        method: Method::Poll,
         queue_url: None,
+        delete_foreign: false,
         refresh: Duration::from_secs(60),
         start: Start::All,
         accounts: vec![],

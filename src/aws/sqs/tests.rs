@@ -228,3 +228,106 @@ async fn expired_keys_are_renewed_once() {
     let requests = server.requests();
     assert!(requests[0].contains("=ASIA1/") && requests[1].contains("=ASIA2/"), "{requests:?}");
 }
+
+const WAIT: Duration = Duration::from_secs(20);
+const HIDDEN: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn messages_are_received_as_they_were_sent() {
+    let body = "{\"s3Bucket\":\"b\",\"s3ObjectKey\":[\"ü \\\\ \\\"\"]}\n";
+    let answer = serde_json::json!({"Messages": [
+        {"MessageId": "m-1", "ReceiptHandle": "AQEB/+=", "Body": body, "MD5OfBody": "x",
+         "Attributes": {"ApproximateReceiveCount": "3"}},
+        {"MessageId": "m-2", "ReceiptHandle": "b", "Body": ""},
+    ]});
+    let server =
+        Server::start([json(200, &answer.to_string()), json(200, "{}"), json(200, "{\"Messages\":[]}")])
+            .await;
+    let sqs = at(&server);
+    let message = |id: &str, receipt: &str, receives, body: &str| Message {
+        id: id.into(),
+        receipt: receipt.into(),
+        receives,
+        body: body.as_bytes().to_vec(),
+    };
+    let expected = [message("m-1", "AQEB/+=", 3, body), message("m-2", "b", 1, "")];
+    assert_eq!(sqs.receive(10, WAIT, HIDDEN).await.unwrap(), expected);
+    assert_eq!(sqs.receive(1, WAIT, HIDDEN).await.unwrap(), []);
+    assert_eq!(sqs.receive(1, WAIT, HIDDEN).await.unwrap(), []);
+    let request = &server.requests()[0];
+    for part in [
+        "x-amz-target: AmazonSQS.ReceiveMessage\r\n",
+        "\"MaxNumberOfMessages\":10,\"WaitTimeSeconds\":20,\"VisibilityTimeout\":120,\"AttributeNames\":[\"ApproximateReceiveCount\"]}",
+    ] {
+        assert!(request.contains(part), "{part} is not in {request}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_holds_no_usable_messages_is_a_fault() {
+    let message =
+        |receipt: &str| format!("{{\"MessageId\":\"m\",\"ReceiptHandle\":\"{receipt}\",\"Body\":\"b\"}}");
+    for body in [
+        "",
+        "{\"Messages\":{}}",
+        "{\"Messages\":[1]}",
+        "{\"Messages\":[{}]}",
+        &format!("{{\"Messages\":[{}]}}", message("")),
+        &format!("{{\"Messages\":[{}]}}", message("a b")),
+        &format!("{{\"Messages\":[{}]}}", message("a\\\"")),
+        &format!("{{\"Messages\":[{}]}}", vec![message("a"); 11].join(",")),
+        &format!("{{\"Messages\":[{}", message("a")),
+    ] {
+        let server = Server::start([json(200, body)]).await;
+        assert_eq!(at(&server).receive(10, WAIT, HIDDEN).await.unwrap_err().cause, "bad-answer", "{body}");
+    }
+    let long = vec![b' '; limits::SQS_ANSWER_BYTES + 1];
+    let server = Server::start([Reply::new(200, "", &long)]).await;
+    assert_eq!(at(&server).receive(10, WAIT, HIDDEN).await.unwrap_err().cause, "bad-answer");
+}
+
+/// The longest message there is, every character of it written as an escape.
+#[tokio::test]
+async fn the_longest_message_is_received() {
+    let body = format!(
+        "{{\"Messages\":[{{\"MessageId\":\"m\",\"ReceiptHandle\":\"r\",\"Body\":\"{}\"}}]}}",
+        "\\u00fc".repeat(512 * 1024)
+    );
+    let server = Server::start([json(200, &body)]).await;
+    let messages = at(&server).receive(1, WAIT, HIDDEN).await.unwrap();
+    assert_eq!(messages[0].body.len(), 1024 * 1024);
+}
+
+#[tokio::test]
+async fn each_message_of_a_batch_has_its_own_outcome() {
+    let receipts: Vec<Box<str>> = ["a", "b", "c", "d"].map(Into::into).into();
+    let answer = r#"{"Failed":[{"Id":"1","SenderFault":true,"Code":"ReceiptHandleIsInvalid","Message":"x"},
+        {"Id":"2","SenderFault":false,"Code":"InternalError"}],"Successful":[{"Id":"0"}]}"#;
+    let server =
+        Server::start([json(200, answer), json(200, answer), refusal(403, "AccessDenied", "")]).await;
+    let sqs = at(&server);
+    let classes = |outcomes: Vec<Result<(), Fault>>| -> Vec<Option<Class>> {
+        outcomes.into_iter().map(|outcome| outcome.err().map(|fault| fault.class)).collect()
+    };
+    // The fourth is not spoken of.
+    let expected = [None, Some(Class::Gone), Some(Class::Retry), Some(Class::Retry)];
+    assert_eq!(classes(sqs.delete(&receipts).await.unwrap()), expected);
+    assert_eq!(classes(sqs.hide(&receipts, HIDDEN).await.unwrap()), expected);
+    let denied = sqs.delete(&receipts).await.unwrap_err();
+    assert!(denied.cause == "queue-denied" && denied.text.contains("allow sqs:DeleteMessage on"), "{denied}");
+    let requests = server.requests();
+    assert!(
+        requests[0].contains("AmazonSQS.DeleteMessageBatch")
+            && requests[0].contains("{\"Id\":\"3\",\"ReceiptHandle\":\"d\"}]}")
+    );
+    let hidden = "{\"Id\":\"0\",\"ReceiptHandle\":\"a\",\"VisibilityTimeout\":120},";
+    assert!(requests[1].contains("AmazonSQS.ChangeMessageVisibilityBatch") && requests[1].contains(hidden));
+}
+
+#[tokio::test]
+async fn an_answer_to_a_batch_that_speaks_of_others_is_a_fault() {
+    for body in ["[]", "{\"Successful\":[{\"Id\":\"1\"}]}", "{\"Failed\":[{}]}", "{\"Failed\":1}"] {
+        let server = Server::start([json(200, body)]).await;
+        assert_eq!(at(&server).delete(&["a".into()]).await.unwrap_err().cause, "bad-answer", "{body}");
+    }
+}

@@ -118,7 +118,7 @@ fn live(
         let body = body(numbers);
         let ticket = queue.ticket(&pass, &log_key).expect("a new object");
         let id = ObjectId { source: "prod".into(), bucket: "b12".into(), key: key.as_str().into() };
-        let wanted = Wanted { object: id, size: body.len() as u64, day: log_key.day(), ticket };
+        let wanted = Wanted { object: id, size: Some(body.len() as u64), day: log_key.day(), ticket };
         let (read, answer) = oneshot::channel();
         jobs.send(Job { wanted, body: BodyReader::of(&body), purpose: Purpose::Collect, read })?;
         answers.push(answer);

@@ -112,7 +112,7 @@ impl Place {
         let ticket = self.queue.ticket(&self.pass, &key)?;
         let object = ObjectId { source: "prod".into(), bucket: "acme".into(), key: key.as_str().into() };
         let (read, answer) = oneshot::channel();
-        let wanted = Wanted { object, size: bytes.len() as u64, day: key.day(), ticket };
+        let wanted = Wanted { object, size: Some(bytes.len() as u64), day: key.day(), ticket };
         self.jobs.as_ref()?.send(Job { wanted, body: BodyReader::of(bytes), purpose, read }).unwrap();
         answer.blocking_recv().ok()
     }
