@@ -5,7 +5,7 @@
 //! requests that name this machine as their host: a page on the Web could else reach it under a name of its own that
 //! resolves to 127.0.0.1 (DNS rebinding).
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use base64_simd::STANDARD;
 use sha2::{Digest, Sha256};
