@@ -21,6 +21,7 @@ use crate::doctor::{self, regions};
 use crate::error::Exit;
 use crate::inspect::{quarantine, spool};
 use crate::select::{baseline, dry_run};
+use crate::status;
 
 mod args;
 mod completion;
@@ -51,6 +52,7 @@ enum Command {
     Regions { tsv: bool },
     Spool(spool::Asked),
     Quarantine(quarantine::Asked),
+    Status { config: PathBuf, json: bool },
     Filter(dry_run::Request),
     Baseline,
     Man,
@@ -88,6 +90,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
         Ok(Command::Spool(asked)) => spool::main(&asked).into(),
         Ok(Command::Quarantine(asked)) => quarantine::main(&asked).into(),
+        Ok(Command::Status { config, json }) => status::client::main(&config, json),
         Ok(Command::Filter(request)) => dry_run::main(&request),
         Ok(Command::Baseline) => print(baseline::TEXT),
         Ok(Command::Man) => print(&man::page()),

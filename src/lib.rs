@@ -16,6 +16,7 @@
 //! lines, relp::frame, syslog, unconfirmed}`, `deliver::http::{body, bulk, encode, hec, loki}`, `aws::fault`,
 //! `aws::partition`,
 //! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
+//! `status::{html, json, metrics, request, snapshot, text}`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
 //! `pulse`, `service::watchdog`) take bytes, events and `now`, and return
 //! values or actions: they do no I/O and read no clock. The shells around them do what they decide.
@@ -84,6 +85,7 @@ pub mod spool;
 pub mod deliver;
 
 pub mod service;
+pub mod status;
 
 pub mod aws;
 pub mod net;

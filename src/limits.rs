@@ -167,6 +167,20 @@ pub const LEDGER_OPEN_RUNS: usize = 16;
 pub const LEDGER_SOURCES: usize = 1024;
 /// Bytes in the name of a source or an output.
 pub const NAME_BYTES: usize = 64;
+/// Connections to the status server at once: a browser, a monitor, a health check, and some to spare.
+pub const STATUS_CONNECTIONS: usize = 8;
+/// Bytes of the head of a request to it. Browsers send below 2 KiB.
+pub const STATUS_HEAD_BYTES: usize = 8 * 1024;
+/// Bytes of one foreign text that it shows.
+pub const STATUS_TEXT_BYTES: usize = 2 * 1024;
+/// Sources whose last hours are kept; 600 bytes each.
+pub const STATUS_HISTORIES: usize = 64;
+/// Marks of when which part of the spool was committed; 24 bytes each.
+pub const STATUS_MARKS: usize = 128;
+/// Bytes of an answer that `trailspool status` reads: many times what a hundred sources need.
+pub const STATUS_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
+/// Fewest characters of the token that a status server for other machines asks for.
+pub const STATUS_TOKEN_CHARS: usize = 16;
 /// How often the stages are looked at, or half of systemd's `WatchdogSec` when that is less.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Time without an answer after which the run loop stands still. Nothing that it does itself may take long.

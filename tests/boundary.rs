@@ -66,6 +66,15 @@ const CORES: &[&str] = &[
     "src/spool/frame.rs",
     "src/spool/pack.rs",
     "src/spool/position.rs",
+    "src/status/ages.rs",
+    "src/status/escape.rs",
+    "src/status/history.rs",
+    "src/status/html.rs",
+    "src/status/json.rs",
+    "src/status/metrics.rs",
+    "src/status/request.rs",
+    "src/status/snapshot.rs",
+    "src/status/text.rs",
 ];
 
 /// What a core may not name, and why.

@@ -27,6 +27,7 @@ impl Lab {
         lab.file("secret", SECRET, 0o600);
         lab.file("token", &format!("{TOKEN}\n"), 0o600);
         lab.file("open", SECRET, 0o644);
+        lab.file("short", "short", 0o600);
         lab.file("lines", &format!("{SECRET}\nmore\n"), 0o600);
         lab.file("ca.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
         lab.file("client.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
@@ -110,6 +111,17 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
     (2, "log_level = 3", 2, "[agent] log_level: must be a string in quotes, not a number"),
     (2, "state_dir = \"var/lib\"", 2, "[agent] state_dir: must be an absolute path"),
     (2, "status_listen = \"9464\"", 2, "[agent] status_listen: \"9464\" is not an address with a port"),
+    (
+        2,
+        "status_listen = \"0.0.0.0:9464\"",
+        2,
+        "other machines, which takes a token: write status_token_file",
+    ),
+    (2, "status_listen = \"[::]:1\"\nstatus_token_file = \"\"", 2, "[agent] status_listen: can be reached"),
+    (2, "status_token_file = \"abcdef\"", 2, "must be the absolute path of a file that holds the secret"),
+    (2, "status_token_file = \"@DIR@/open\"", 2, "may be read by others (mode 0644): chmod 600"),
+    (2, "status_token_file = \"@DIR@/short\"", 2, "a token of at least 16 letters, digits and signs"),
+    (2, "status_token_credential = \"x\"", 2, "the systemd credential cannot be read"),
     (2, "fetches_in_flight = 0", 2, "[agent] fetches_in_flight: must be from 1 to 256, not 0"),
     (2, "fetches_in_flight = \"16\"", 2, "must be a whole number from 1 to 256, not a string"),
     (2, "fetches_in_flight = 99999999999999999999999", 2, "must be from 1 to 256"),
@@ -621,6 +633,7 @@ fn the_full_example_means_what_it_says() {
     let agent = &config.agent;
     assert_eq!(agent.state_dir, Path::new("/var/lib/trailspool"));
     assert_eq!(agent.status_listen, Some("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!(agent.status_token.as_ref().map(|token| token.reveal()), Some(TOKEN));
     assert_eq!((agent.log_level, agent.fetches_in_flight), (log::LevelFilter::Info, 16));
     let spool = &config.spool;
     assert_eq!((spool.max_bytes, spool.quarantine_max_bytes), (2 << 30, 64 << 20));
@@ -1078,6 +1091,24 @@ proptest! {
             prop_assert_eq!(faults.to_string().lines().count(), faults.faults.len() + usize::from(faults.more > 0));
         }
     }
+}
+
+#[test]
+fn a_status_server_for_other_machines_needs_a_token_and_one_for_this_machine_does_not() {
+    let lab = Lab::new();
+    let open = |token: &str| {
+        lab.parse(&GOOD.replacen(
+            "log_level = \"info\"",
+            &format!("status_listen = \"0.0.0.0:9464\"\n{token}"),
+            1,
+        ))
+    };
+    assert!(open("").is_err());
+    let config = open("status_token_file = \"@DIR@/token\"\n").unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.agent.status_token.as_ref().map(|token| token.reveal()), Some(TOKEN));
+    assert!(!format!("{config:?}").contains(TOKEN));
+    let local = lab.parse(GOOD).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(local.agent.status_token, None);
 }
 
 #[test]

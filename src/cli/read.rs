@@ -90,6 +90,10 @@ fn id(args: &Args) -> Option<String> {
     args.operands().first().map(|id| id.to_string_lossy().into_owned())
 }
 
+pub(super) fn status(args: &Args) -> Result<Command, String> {
+    Ok(Command::Status { config: args.config(), json: args.has("json") })
+}
+
 pub(super) fn filter(args: &Args) -> Result<Command, String> {
     let paths: Vec<_> = args.operands().iter().map(Into::into).collect();
     match (args.has("baseline"), paths.is_empty()) {

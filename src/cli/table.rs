@@ -276,6 +276,17 @@ pub(super) const COMMANDS: &[Spec] = &[
         ]),
     },
     Spec {
+        name: "status",
+        about: "ask the running agent how it is doing",
+        more: &[
+            "The agent is asked where the configuration's status_listen says, with the configuration's token. When \
+             none answers the exit code is 69.",
+        ],
+        options: &[CONFIG, Opt { name: "json", value: None, about: "as JSON, for programs" }],
+        operands: None,
+        does: Does::Command(read::status),
+    },
+    Spec {
         name: "filter",
         about: "show what rules, baseline filter and duplicates would remove from objects in files",
         more: &[

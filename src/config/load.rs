@@ -8,12 +8,12 @@ use log::LevelFilter;
 use toml::de::DeTable;
 
 use super::fault::{Faults, Report, quoted};
-use super::files::{self, absolute};
+use super::files::{self, absolute, secret_credential, secret_file};
 use super::output::{Taken, output};
 use super::source::source;
 use super::table::{Read, Table, choice, integer, string};
 use super::units::{bytes_text, size_within};
-use super::{Agent, Config, Examined, Spool};
+use super::{Agent, Config, Examined, Secret, Spool};
 use crate::limits;
 use crate::spool::Compression;
 
@@ -189,12 +189,19 @@ fn agent(mut table: Table<'_>, env: Env<'_>) -> Option<Agent> {
     };
     let local = SocketAddr::from(([127, 0, 0, 1], 9464));
     let status_listen = table.or("status_listen", Some(local), |value| listen(string(value)?));
+    let status_token = status_token(&mut table, env, status_listen);
     let log_level = table.or("log_level", LevelFilter::Info, |value| choice(value, &levels));
     let fetches = table.or("fetches_in_flight", limits::FETCHES_IN_FLIGHT as u64, |value| {
         integer(value, 1, limits::FETCHES_IN_FLIGHT_MAX as u64)
     });
     table.finish();
-    Some(Agent { state_dir: state_dir?, status_listen, log_level, fetches_in_flight: fetches as usize })
+    Some(Agent {
+        state_dir: state_dir?,
+        status_listen,
+        status_token,
+        log_level,
+        fetches_in_flight: fetches as usize,
+    })
 }
 
 /// The folder that the service manager made, or the usual one. Source: systemd.exec(5), StateDirectory= (several are
@@ -212,6 +219,51 @@ fn listen(text: &str) -> Read<Option<SocketAddr>> {
     }
     let right = "write an address and a port such as \"127.0.0.1:9464\", or \"\" for none";
     text.parse().map(Some).map_err(|_| format!("{} is not an address with a port; {right}", quoted(text)))
+}
+
+/// The token that the status server asks for; one that other machines can reach needs one.
+fn status_token(table: &mut Table<'_>, env: Env<'_>, listen: Option<SocketAddr>) -> Option<Secret> {
+    let dir = env("CREDENTIALS_DIRECTORY");
+    let written = ["status_token_file", "status_token_credential"].map(|key| table.has(key));
+    let file = table.get("status_token_file", |value| match string(value)? {
+        "" => Ok(None),
+        path => secret_file(path, dir.as_deref()).and_then(token).map(Some),
+    });
+    let credential = table.get("status_token_credential", |value| match string(value)? {
+        "" => Ok(None),
+        name => secret_credential(name, dir.as_deref()).and_then(token).map(Some),
+    });
+    let told = (written[0] && file.is_none()) || (written[1] && credential.is_none());
+    match (file.flatten(), credential.flatten()) {
+        (Some(_), Some(_)) => {
+            table.fault(
+                "status_token_credential",
+                "stands beside status_token_file: write one of the two".to_owned(),
+            );
+            None
+        }
+        (None, None) => {
+            if !told && listen.is_some_and(|address| !address.ip().is_loopback()) {
+                let text = "can be reached from other machines, which takes a token: write status_token_file or \
+                            status_token_credential, or listen on 127.0.0.1";
+                table.fault("status_listen", text.to_owned());
+            }
+            None
+        }
+        (file, credential) => file.or(credential),
+    }
+}
+
+/// A token that can be sent in a header, and not be guessed.
+fn token(secret: Secret) -> Read<Secret> {
+    let text = secret.reveal();
+    if text.len() < limits::STATUS_TOKEN_CHARS || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "must hold a token of at least {} letters, digits and signs without spaces, as `openssl rand -hex 32` makes",
+            limits::STATUS_TOKEN_CHARS
+        ));
+    }
+    Ok(secret)
 }
 
 fn spool(mut table: Table<'_>) -> Spool {

@@ -82,6 +82,8 @@ pub struct Agent {
     pub state_dir: PathBuf,
     /// Address of the status server; `None` is off.
     pub status_listen: Option<std::net::SocketAddr>,
+    /// What has to be sent to it. Not `None` when other machines can reach the address.
+    pub status_token: Option<Secret>,
     /// Least severe level that is logged.
     pub log_level: log::LevelFilter,
     /// GETs in flight, all sources together: 1 to [`crate::limits::FETCHES_IN_FLIGHT_MAX`].

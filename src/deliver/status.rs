@@ -56,6 +56,8 @@ pub struct OutputStatus {
     skipped: AtomicU64,
     retries: [AtomicU64; Reason::ALL.len()],
     standing: Mutex<Standing>,
+    /// Kept after it has passed.
+    last_error: Mutex<Option<(SystemTime, String)>>,
 }
 
 impl Default for OutputStatus {
@@ -67,6 +69,7 @@ impl Default for OutputStatus {
             skipped: AtomicU64::new(0),
             retries: Default::default(),
             standing: Mutex::new(Standing { state: State::Idle, since: now() }),
+            last_error: Mutex::default(),
         }
     }
 }
@@ -103,6 +106,11 @@ impl OutputStatus {
     /// What the output does now.
     pub fn standing(&self) -> Standing {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What went wrong last, for the operator, and when; kept after it has passed.
+    pub fn last_error(&self) -> Option<(SystemTime, String)> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn enter(&self, state: State) {
@@ -176,6 +184,7 @@ impl Reporter {
             self.open = true;
             log::warn!("output {}: {text}; tried again in {wait:.0?}", self.output);
         }
+        *self.status.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((now(), text.clone()));
         let until = now() + wait;
         self.status.enter(match reason {
             Reason::Held => State::Holding { text, until },

@@ -220,7 +220,7 @@ impl SourceStatus {
         self.found_by_sweep.load(Relaxed)
     }
 
-    /// Stamp of the newest object collected since the start of the process (UTC).
+    /// Stamp of the newest object known to be collected (UTC): since the start of the process, or seen again by a pass.
     pub fn newest_collected(&self) -> Option<PrimitiveDateTime> {
         let seconds = Some(self.newest.load(Relaxed)).filter(|&seconds| seconds != NONE)?;
         let moment = OffsetDateTime::from_unix_timestamp(seconds).ok()?;

@@ -584,6 +584,7 @@ impl Sieve {
             }
             window::Wanted::Settled => {
                 self.seen.known += 1;
+                self.pass.status().collected(key.stamp());
                 return Ok(());
             }
         }
@@ -596,6 +597,8 @@ impl Sieve {
         };
         if known.contains(&self.selection.name, day, key.as_str())? {
             self.seen.known += 1;
+            // So the lag is known again after a restart, though nothing new has come.
+            self.pass.status().collected(key.stamp());
             ticket.release();
         } else {
             self.seen.new += 1;

@@ -5,8 +5,10 @@
 //! polls → workers → storekeeper (last commit, ledger saved) → outputs, which get a moment to deliver what is
 //! committed (cursors saved). What they cannot deliver by then waits in the spool for the next start.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -27,19 +29,20 @@ use crate::aws::credentials::Provider;
 use crate::aws::s3::S3;
 use crate::aws::sqs::Sqs;
 use crate::config::{Config, Source};
-use crate::deliver::{self, OutputStatus};
+use crate::deliver;
 use crate::discover::key::LogKey;
 use crate::discover::ledger::{Entry, Ledger};
 use crate::discover::poll::Poller;
 use crate::discover::queue::Queue;
 use crate::discover::receive::Receiver;
 use crate::discover::status::{SourceStatus, Trouble};
+use crate::limits;
 use crate::net::{self, Backoff};
 use crate::select::Attributors;
 use crate::select::remembered::Remembered;
 use crate::spool::std_disk::StdDisk;
 use crate::spool::{self, Cursor, Quarantine, Recovery, Spool, Writer};
-use crate::{limits, record};
+use crate::status::{View, text};
 
 /// Time that fetches and requests in flight get when the agent stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -69,7 +72,7 @@ pub struct Agent {
     ledger: Arc<Ledger<StdDisk>>,
     queue: Queue,
     sources: Vec<Arc<SourceStatus>>,
-    store: Arc<StoreStatus>,
+    view: Rc<View>,
     stop_polls: watch::Sender<bool>,
     stop_store: Arc<AtomicBool>,
     stop_outputs: watch::Sender<bool>,
@@ -104,6 +107,20 @@ impl Agent {
         report(&recovery);
         let (jobs, work) = mpsc::channel();
         let store = Arc::new(StoreStatus::default());
+        let queue = Queue::new(config.sources.len(), limits::QUEUED_OBJECTS);
+        let sources: Vec<_> = config.sources.iter().map(|s| Arc::new(SourceStatus::new(&s.name))).collect();
+        let view = Rc::new(View {
+            config: config.clone(),
+            spool: spool.clone(),
+            ledger: ledger.clone(),
+            quarantine: quarantine.clone(),
+            queue: queue.clone(),
+            sources: sources.clone(),
+            outputs: config.outputs.iter().map(|_| Arc::default()).collect(),
+            store: store.clone(),
+            ages: RefCell::default(),
+        });
+        view.begin();
         let stop_store = Arc::new(AtomicBool::new(false));
         let keeper = Storekeeper::new(
             &config,
@@ -111,13 +128,13 @@ impl Agent {
             ledger.clone(),
             quarantine.clone(),
             remembered,
-            (stop_store.clone(), store.clone()),
+            (stop_store.clone(), store),
         )
         .watched(stages.watch("storekeeper", limits::STALL_DISK));
         let mut agent = Agent {
-            queue: Queue::new(config.sources.len(), limits::QUEUED_OBJECTS),
-            sources: config.sources.iter().map(|s| Arc::new(SourceStatus::new(&s.name))).collect(),
-            store,
+            queue,
+            sources,
+            view,
             stop_polls: watch::Sender::new(false),
             stop_store,
             stop_outputs: watch::Sender::new(false),
@@ -143,15 +160,14 @@ impl Agent {
 
     fn start_outputs(&mut self, quarantine: &Quarantine<StdDisk>, stages: &Stages) -> Result<(), StartError> {
         let attributors = Arc::new(Attributors::new(&self.config.sources));
-        for output in &self.config.outputs {
-            let status = Arc::new(OutputStatus::default());
+        for (output, status) in self.config.outputs.iter().zip(&self.view.outputs) {
             let task = deliver::output(
                 output.clone(),
                 attributors.clone(),
                 self.spool.clone(),
                 quarantine.clone(),
                 self.stop_outputs.subscribe(),
-                status,
+                status.clone(),
                 stages.watch(&format!("output {}", output.name), limits::STALL_DISK),
             )
             .map_err(StartError::Config)?;
@@ -315,40 +331,12 @@ impl Agent {
 
     /// One line for systemd and for the terminal: what is being done, and what is wrong.
     pub fn summary(&self) -> String {
-        let mut totals = record::Counts::default();
-        let mut objects = 0;
-        for status in &self.sources {
-            let books = self.ledger.books(status.name());
-            objects += books.objects_collected + books.objects_quarantined;
-            totals.add(&books.counts);
-        }
-        let delivered = self.config.outputs.iter().filter_map(|output| self.spool.cursor(&output.name).ok());
-        let slowest =
-            delivered.map(|cursor| cursor.delivered + cursor.rejected + cursor.skipped).min().unwrap_or(0);
-        let mut line = format!(
-            "{objects} objects, {} records: {} kept, {slowest} delivered; spool {} KiB",
-            totals.records,
-            totals.kept,
-            self.spool.used_bytes() / 1024
-        );
-        if self.store.full.load(Ordering::Relaxed) {
-            line.push_str("; the spool is full, fetching pauses");
-        }
-        if let Some(fault) = self.store.fault() {
-            line.push_str(&format!("; fetching pauses: {fault}"));
-        }
-        for status in &self.sources {
-            if let Some(backfill) = status.backfill() {
-                line.insert_str(0, &format!("{}: {backfill}; ", status.name()));
-            }
-            if let Some(trouble) = status.trouble() {
-                line.push_str(&format!("; source {}: {}", status.name(), trouble.text));
-            }
-            for warning in status.warnings() {
-                line.push_str(&format!("; source {}: {}", status.name(), warning.text));
-            }
-        }
-        line
+        text::line(&self.view.snapshot())
+    }
+
+    /// What the status server shows of it.
+    pub fn view(&self) -> Rc<View> {
+        self.view.clone()
     }
 
     /// The configuration at work.

@@ -10,6 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::cli::RunOptions;
 use crate::config::{self, Config};
 use crate::discover::status::Trouble;
 use crate::error::Exit;
+use crate::status::{self, Board};
 
 /// How often the progress line of `--once` is drawn on a terminal.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -84,6 +86,11 @@ async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, 
     let minder = Minder::start()
         .map_err(|fault| (Exit::Unavailable, format!("the watchdog could not be started: {fault}")))?;
     let stages = minder.stages();
+    let watched = stages.clone();
+    let board = Rc::new(Board::new(move || watched.stall()));
+    if !options.once {
+        tokio::task::spawn_local(status::serve(board.clone()));
+    }
     if wedge::BUILT_IN {
         warn!("this build is for tests only: its stages can be made to stand still");
     }
@@ -114,6 +121,7 @@ async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, 
         };
         notify::ready();
         stages.ready();
+        board.show(Some(agent.view()));
         let end = mind(&mut agent, &mut signals, options, deadline, (stages, &lock)).await;
         match end {
             End::Reload(_) | End::Removed => notify::status("stopping what is at work, to start anew"),
@@ -126,6 +134,7 @@ async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, 
             () = agent.stop() => {}
             () = signals.stop() => warn!("told twice: stopping at once; the next start goes on from the last commit"),
         }
+        board.show(None);
         match end {
             End::Reload(new) => before = Some(std::mem::replace(&mut config, new)),
             End::Removed => {

@@ -37,7 +37,7 @@ use crate::net::Backoff;
 use crate::pulse::Pulse;
 use crate::record::{Counts, ObjectFate, ObjectId};
 use crate::select::remembered::Remembered;
-use crate::select::{Selector, Verdict};
+use crate::select::{Dropped, Selector, Verdict};
 use crate::spool::disk::Disk;
 use crate::spool::quarantine::{self, Quarantine, QuarantineWriter};
 use crate::spool::{Committed, Position, Spool, SpoolError, Writer};
@@ -97,7 +97,40 @@ pub struct StoreStatus {
     pub full: AtomicBool,
     /// Objects whose books did not balance: always none, unless trailspool has a defect. The spool refuses their end.
     pub unbalanced: AtomicU64,
+    /// What each rule removed.
+    pub drops: RuleDrops,
     fault: Mutex<Option<String>>,
+}
+
+/// What each rule of each source removed since the start: told by the storekeeper with every commit. As many counts as
+/// the configuration has rules.
+#[derive(Debug, Default)]
+pub struct RuleDrops(Mutex<Vec<SourceDrops>>);
+
+/// A source's name, and its rules' labels and counts.
+type SourceDrops = (Box<str>, Vec<(Box<str>, u64)>);
+
+impl RuleDrops {
+    /// The labels of a source's rules and their counts.
+    pub fn of(&self, source: &str) -> Vec<(Box<str>, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|(name, _)| **name == *source).map(|(_, drops)| drops.clone()).unwrap_or_default()
+    }
+
+    fn tell<'a>(&self, source: &str, drops: impl Iterator<Item = Dropped<'a>>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = all.iter().position(|(name, _)| **name == *source).unwrap_or_else(|| {
+            all.push((source.into(), Vec::new()));
+            all.len() - 1
+        });
+        let known = &mut all[at].1;
+        for (n, dropped) in drops.enumerate() {
+            match known.get_mut(n) {
+                Some((_, count)) => *count = dropped.count,
+                None => known.push((dropped.reason.to_string().into(), dropped.count)),
+            }
+        }
+    }
 }
 
 impl StoreStatus {
@@ -476,6 +509,9 @@ impl<D: Disk> Storekeeper<D> {
         self.enter(&committed);
         self.remembered.commit(committed.through);
         self.selectors.iter_mut().for_each(|(_, selector)| selector.commit());
+        for (source, selector) in &self.selectors {
+            self.status.drops.tell(source, selector.drops());
+        }
         for ended in self.ended.drain(..) {
             ended.wanted.ticket.settle(match ended.fate {
                 ObjectFate::Collected | ObjectFate::Recollected => Outcome::Done,

@@ -207,6 +207,11 @@ impl std::error::Error for SpoolError {
     }
 }
 
+/// The path of a segment within the state directory.
+pub(crate) fn segment_path(segment: u64) -> String {
+    segment::path(segment)
+}
+
 /// What writer, readers and outputs share.
 pub struct Spool<D: Disk> {
     disk: D,

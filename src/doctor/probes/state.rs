@@ -234,6 +234,7 @@ mod tests {
         config::Agent {
             state_dir: state_dir.to_owned(),
             status_listen: None,
+            status_token: None,
             log_level: log::LevelFilter::Off,
             fetches_in_flight: 1,
         }

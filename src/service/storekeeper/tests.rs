@@ -26,6 +26,7 @@ fn config() -> Config {
         agent: Agent {
             state_dir: PathBuf::new(),
             status_listen: None,
+            status_token: None,
             log_level: log::LevelFilter::Off,
             fetches_in_flight: 1,
         },
