@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::doctor::policy::{self, Kind, KmsKey, Principal};
 use crate::doctor::{self, regions};
 use crate::error::Exit;
+use crate::inspect::{quarantine, spool};
 use crate::select::{baseline, dry_run};
 use crate::status;
 
@@ -49,6 +50,8 @@ enum Command {
     Check { config: PathBuf, json: bool },
     Policy(PolicyOptions),
     Regions { tsv: bool },
+    Spool(spool::Asked),
+    Quarantine(quarantine::Asked),
     Status { config: PathBuf, json: bool },
     Filter(dry_run::Request),
     Baseline,
@@ -85,6 +88,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
         Ok(Command::Policy(options)) => policies(&options).into(),
         Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
         Ok(Command::Regions { tsv: false }) => print(&regions::table()),
+        Ok(Command::Spool(asked)) => spool::main(&asked).into(),
+        Ok(Command::Quarantine(asked)) => quarantine::main(&asked).into(),
         Ok(Command::Status { config, json }) => status::client::main(&config, json),
         Ok(Command::Filter(request)) => dry_run::main(&request),
         Ok(Command::Baseline) => print(baseline::TEXT),
@@ -149,6 +154,7 @@ fn complain(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spool::Position;
 
     fn words(line: &str) -> Result<Command, String> {
         match args::read(line.split_whitespace().map(OsString::from))? {
@@ -174,6 +180,19 @@ mod tests {
         assert!(matches!(asked("run --once -h"), Ok(Asked::Help(path)) if path[0].name == "run"));
         assert!(matches!(asked("-V"), Ok(Asked::Version)));
         assert_eq!(words("man"), Ok(Command::Man));
+        let asked = |does| Ok(Command::Spool(spool::Asked { config: "a.toml".into(), does }));
+        assert_eq!(words("spool ls --json --config a.toml"), asked(spool::Does::Ls { json: true }));
+        let from = Position { segment: 0x1f, offset: 40 };
+        let cat =
+            spool::Cat { output: Some("siem".into()), from: Some(from), limit: Some(3), envelope: true };
+        let line = "spool cat --config a.toml --output siem --from 1f:40 --limit 3 --format envelope";
+        assert_eq!(words(line), asked(spool::Does::Cat(cat)));
+        let asked = |does| Ok(Command::Quarantine(quarantine::Asked { config: CONFIG_PATH.into(), does }));
+        assert_eq!(words("quarantine retry --all"), asked(quarantine::Does::Retry { id: None }));
+        assert_eq!(
+            words("quarantine retry 12ab"),
+            asked(quarantine::Does::Retry { id: Some("12ab".into()) })
+        );
         assert_eq!(words("completion fish"), Ok(Command::Completion(Shell::Fish)));
         let filter = |source: Option<&str>, json| {
             let (config, paths) = ("a.toml".into(), vec!["b.json".into(), "c".into()]);
@@ -203,6 +222,13 @@ mod tests {
             ("check extra", "extra"),
             ("chekc", "unknown command 'chekc'; commands: run, check, policy, regions, "),
             ("regions x", "unexpected argument"),
+            ("spool", "spool needs one of its commands: ls, cat, verify"),
+            ("spool cat --from here", "--from takes SEGMENT[:OFFSET]"),
+            ("spool cat --limit x", "--limit needs a whole number"),
+            ("quarantine show", "quarantine show needs ID"),
+            ("quarantine show 1 --raw --json", "--raw does not go with --json"),
+            ("quarantine retry", "an ID, or --all"),
+            ("quarantine retry 12ab --all", "an ID, or --all"),
             ("completion", "completion needs SHELL: bash, zsh or fish"),
             ("completion bash zsh", "zsh"),
             ("filter", "filter needs PATH"),

@@ -141,6 +141,22 @@ pub const BATCH_RECORDS_MAX: u64 = 100_000;
 pub const ACCOUNT_BYTES: usize = 512;
 /// Bytes of the ARN or id beside it. A user's ARN holds a path of up to 512 and a name of up to 64.
 pub const PRINCIPAL_BYTES: usize = 768;
+/// Longest wait for a batch to fill, seconds.
+pub const BATCH_SECONDS: u64 = 3600;
+/// Requests of one output on their way at once.
+pub const CONCURRENCY_MAX: u64 = 64;
+/// Bytes of one output's batches on their way at once: the default batch 64 times over, or four of the largest.
+pub const IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
+/// Headers that the configuration may add to a request.
+pub const HEADERS: usize = 32;
+/// Labels of a Loki stream. Source: Loki's default `max_label_names_per_series`.
+pub const LABELS: usize = 15;
+/// Bytes of a text that an HTTP output's receiver is told of every record: an index, a source type, a label's value.
+pub const LABEL_BYTES: usize = 1024;
+/// Bytes of a `_bulk` answer; it is read in passing. Two thousand items with long faults stay below 4 MiB.
+pub const BULK_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+/// Objects and arrays inside each other in a receiver's answer. Elasticsearch nests causes of faults, below 10.
+pub const ANSWER_DEPTH: usize = 64;
 /// Bytes of one line of the agent's own log: what a pipe takes in one piece (PIPE_BUF on Linux).
 pub const LOG_LINE_BYTES: usize = 4096;
 /// Runs of one source and day at which the ledger merges some. A look-up asks each of them; a merge reads as many at once.
@@ -188,6 +204,7 @@ const _: () =
     assert!(RECORD_BYTES_RANGE.0 <= RECORD_BYTES as u64 && RECORD_BYTES as u64 <= RECORD_BYTES_RANGE.1);
 const _: () = assert!(BATCH_BYTES_RANGE.0 <= BATCH_BYTES as u64 && BATCH_BYTES as u64 <= BATCH_BYTES_RANGE.1);
 const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
+const _: () = assert!(BATCH_BYTES_RANGE.1 <= IN_FLIGHT_BYTES);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
 const _: () = assert!(XML_EVENT_BYTES <= CREDENTIALS_BYTES && SECRET_BYTES <= CREDENTIALS_BYTES as u64);
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);

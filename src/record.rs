@@ -53,6 +53,8 @@ pub enum ObjectFate {
     Collected,
     /// It could not be decoded: its raw body is in the quarantine, none of its records is in the spool.
     Quarantined,
+    /// It was quarantined, and collected when somebody asked for it again: in the books it is the one instead of the other.
+    Recollected,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use trailspool::config::http::Auth;
 use trailspool::config::{
     self, Action, Attribution, Config, Credentials, Faults, Format, Method, OutputKind, Start, Transport,
 };
@@ -690,8 +691,8 @@ fn the_full_example_means_what_it_says() {
     assert_eq!((role.external_id.as_deref(), role.session_name.as_ref()), (Some("acme-7"), "collector"));
     assert_eq!(cloud.sts.to_string(), "https://vpce-1.sts.eu-west-1.vpce.amazonaws.com/");
 
-    let [siem, archive, collector, acknowledged, lines, console] = &config.outputs[..] else {
-        panic!("six outputs")
+    let [siem, archive, collector, acknowledged, lines, console, ..] = &config.outputs[..] else {
+        panic!("six outputs and more")
     };
     let OutputKind::Syslog { peer, syslog, framing } = &collector.kind else { panic!("syslog") };
     assert_eq!((&*peer.host, peer.port, peer.transport), ("siem.example.com", 6514, Transport::Tls));
@@ -703,19 +704,20 @@ fn the_full_example_means_what_it_says() {
     assert_eq!((&*peer.host, peer.port, peer.transport), ("2001:db8::5", 2514, Transport::Tcp));
     let OutputKind::Tcp(peer) = &lines.kind else { panic!("tcp") };
     assert_eq!((peer.port, lines.format), (5170, Format::Envelope));
-    let OutputKind::Http { url, timeout, bearer_token, ca_file, .. } = &siem.kind else { panic!("http") };
+    let OutputKind::Http(http) = &siem.kind else { panic!("http") };
     assert_eq!(
-        (url.to_string().as_str(), *timeout),
+        (http.url.to_string().as_str(), http.timeout),
         ("https://siem.example.com/ingest?index=aws", Duration::from_secs(30))
     );
-    assert_eq!(bearer_token.as_ref().map(|token| token.reveal()), Some(TOKEN));
-    assert!(ca_file.is_some() && siem.format == Format::Envelope);
+    assert!(matches!(&http.auth, Some(Auth::Bearer(token)) if token.reveal() == TOKEN));
+    assert!(http.trust.ca_file.is_some() && siem.format == Format::Envelope);
     assert_eq!((siem.batch_bytes, siem.batch_records), (512 << 10, 2000));
-    let OutputKind::File { path, rotate_bytes, rotate_keep } = &archive.kind else { panic!("file") };
+    let OutputKind::File(file) = &archive.kind else { panic!("file") };
     assert_eq!(
-        (path.as_path(), *rotate_bytes, *rotate_keep),
+        (file.path.as_path(), file.rotate_bytes, file.rotate_keep),
         (Path::new("/var/log/trailspool/records.json"), 100 << 20, 5)
     );
+    assert_eq!((file.rotate_age, file.gzip), (Some(Duration::from_secs(86_400)), true));
     assert!(matches!(console.kind, OutputKind::Stdout) && console.format == Format::Raw);
 }
 
@@ -888,7 +890,8 @@ fn a_proxy_is_written_or_the_environments_or_none() {
         let shown =
             |proxies: &Proxies, target: &str| proxies.of(&target.parse().unwrap()).map(Proxy::to_string);
         let of_source = &config.sources[0].proxies;
-        let OutputKind::Http { proxies: of_output, .. } = &config.outputs[0].kind else { panic!("http") };
+        let OutputKind::Http(http) = &config.outputs[0].kind else { panic!("http") };
+        let of_output = &http.proxies;
         assert_eq!(shown(of_source, "https://s3.us-west-2.amazonaws.com/").as_deref(), source, "{written}");
         assert_eq!(shown(of_output, "https://siem.example.com/").as_deref(), output, "{written}");
         // NO_PROXY goes with the environment's proxies alone.

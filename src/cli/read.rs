@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::args::Args;
 use super::{Command, PolicyOptions, Shell};
 use crate::doctor::policy::{Kind, KmsKey, Principal};
+use crate::inspect::{quarantine, spool};
 use crate::select::dry_run;
+use crate::spool::Position;
 
 pub(super) fn run(args: &Args) -> Result<Command, String> {
     let (once, timeout) = (args.has("once"), args.text("timeout")?.map(seconds).transpose()?);
@@ -36,6 +38,60 @@ pub(super) fn regions(args: &Args) -> Result<Command, String> {
 
 pub(super) fn status(args: &Args) -> Result<Command, String> {
     Ok(Command::Status { config: args.config(), json: args.has("json") })
+}
+
+fn spool(args: &Args, does: spool::Does) -> Result<Command, String> {
+    Ok(Command::Spool(spool::Asked { config: args.config(), does }))
+}
+
+pub(super) fn spool_ls(args: &Args) -> Result<Command, String> {
+    spool(args, spool::Does::Ls { json: args.has("json") })
+}
+
+pub(super) fn spool_cat(args: &Args) -> Result<Command, String> {
+    let from = |text: &str| {
+        Position::parse(text)
+            .ok_or_else(|| format!("--from takes SEGMENT[:OFFSET] as spool ls prints them, not '{text}'"))
+    };
+    let limit = |text: &str| text.parse().map_err(|_| format!("--limit needs a whole number, not '{text}'"));
+    let cat = spool::Cat {
+        output: args.text("output")?.map(str::to_owned),
+        from: args.text("from")?.map(from).transpose()?,
+        limit: args.text("limit")?.map(limit).transpose()?,
+        envelope: args.text("format")? == Some("envelope"),
+    };
+    spool(args, spool::Does::Cat(cat))
+}
+
+pub(super) fn spool_verify(args: &Args) -> Result<Command, String> {
+    spool(args, spool::Does::Verify { json: args.has("json") })
+}
+
+fn quarantine(args: &Args, does: quarantine::Does) -> Result<Command, String> {
+    Ok(Command::Quarantine(quarantine::Asked { config: args.config(), does }))
+}
+
+pub(super) fn quarantine_ls(args: &Args) -> Result<Command, String> {
+    quarantine(args, quarantine::Does::Ls { json: args.has("json") })
+}
+
+pub(super) fn quarantine_show(args: &Args) -> Result<Command, String> {
+    let (raw, json) = (args.has("raw"), args.has("json"));
+    match (id(args), raw && json) {
+        (_, true) => Err("--raw does not go with --json".to_owned()),
+        (id, false) => quarantine(args, quarantine::Does::Show { id: id.unwrap_or_default(), raw, json }),
+    }
+}
+
+pub(super) fn quarantine_retry(args: &Args) -> Result<Command, String> {
+    match (id(args), args.has("all")) {
+        (id, all) if id.is_some() == all => Err("quarantine retry needs an ID, or --all".to_owned()),
+        (id, _) => quarantine(args, quarantine::Does::Retry { id }),
+    }
+}
+
+fn id(args: &Args) -> Option<String> {
+    args.operands().first().map(|id| id.to_string_lossy().into_owned())
 }
 
 pub(super) fn filter(args: &Args) -> Result<Command, String> {

@@ -35,7 +35,6 @@ pub(super) enum Does {
     /// A command: turns its arguments into what is asked for. The error is a sentence for the operator.
     Command(fn(&Args) -> Result<Command, String>),
     /// A group: the next word names one of these.
-    #[allow(dead_code)] // goes with the first group
     Group(&'static [Spec]),
 }
 
@@ -88,6 +87,9 @@ pub(super) const CONFIG: Opt = Opt {
     value: Some(Value { name: "FILE", kind: ValueKind::File }),
     about: "the configuration [/etc/trailspool/trailspool.toml]",
 };
+
+/// For programs.
+const JSON: Opt = Opt { name: "json", value: None, about: "as JSON" };
 
 /// The shells that `completion` knows.
 pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
@@ -166,9 +168,123 @@ pub(super) const COMMANDS: &[Spec] = &[
             "The agent is asked where the configuration's status_listen says, with the configuration's token. When \
              none answers the exit code is 69.",
         ],
-        options: &[CONFIG, Opt { name: "json", value: None, about: "as JSON, for programs" }],
+        options: &[CONFIG, JSON],
         operands: None,
         does: Does::Command(read::status),
+    },
+    Spec {
+        name: "spool",
+        about: "look into the spool",
+        more: &[
+            "They only read, beside a running agent or without one. Run them as the user that the agent runs as.",
+        ],
+        options: &[],
+        operands: None,
+        does: Does::Group(&[
+            Spec {
+                name: "ls",
+                about: "list the spool's segments, and what waits for each output",
+                more: &["The log is shown up to the last whole object, as a start would find it."],
+                options: &[CONFIG, JSON],
+                operands: None,
+                does: Does::Command(read::spool_ls),
+            },
+            Spec {
+                name: "cat",
+                about: "print the records in the spool",
+                more: &[
+                    "Damaged parts are passed over and told on standard error; the exit code is then 65.",
+                ],
+                options: &[
+                    CONFIG,
+                    Opt {
+                        name: "output",
+                        value: Some(Value { name: "NAME", kind: ValueKind::Text }),
+                        about: "only what this output has not acknowledged, by its saved cursor",
+                    },
+                    Opt {
+                        name: "from",
+                        value: Some(Value { name: "SEGMENT[:OFFSET]", kind: ValueKind::Text }),
+                        about: "from this place on, as ls prints it",
+                    },
+                    Opt {
+                        name: "limit",
+                        value: Some(Value { name: "N", kind: ValueKind::Text }),
+                        about: "at most so many records",
+                    },
+                    Opt {
+                        name: "format",
+                        value: Some(Value { name: "FORMAT", kind: ValueKind::Words(&["raw", "envelope"]) }),
+                        about: "raw or envelope, as outputs have it [raw]",
+                    },
+                ],
+                operands: None,
+                does: Does::Command(read::spool_cat),
+            },
+            Spec {
+                name: "verify",
+                about: "check every checksum in the state directory",
+                more: &[
+                    "Reads the spool's frames, the cursors, the ledger, the sources' state and the quarantine, and says \
+                     what is damaged and where. The exit code is then 65.",
+                ],
+                options: &[CONFIG, JSON],
+                operands: None,
+                does: Does::Command(read::spool_verify),
+            },
+        ]),
+    },
+    Spec {
+        name: "quarantine",
+        about: "look at what was set aside, and try it again",
+        more: &["An ID may be cut to its beginning, at least 4 digits, as long as no other entry begins so."],
+        options: &[],
+        operands: None,
+        does: Does::Group(&[
+            Spec {
+                name: "ls",
+                about: "list what was set aside: when, how large, why",
+                more: &[],
+                options: &[CONFIG, JSON],
+                operands: None,
+                does: Does::Command(read::quarantine_ls),
+            },
+            Spec {
+                name: "show",
+                about: "print an entry: where it comes from, why it was set aside, how its bytes begin",
+                more: &[],
+                options: &[CONFIG, Opt { name: "raw", value: None, about: "its raw bytes alone" }, JSON],
+                operands: Some(Operands {
+                    name: "ID",
+                    least: 1,
+                    most: Some(1),
+                    kind: ValueKind::Text,
+                    about: "the entry's name, as ls prints it",
+                }),
+                does: Does::Command(read::quarantine_show),
+            },
+            Spec {
+                name: "retry",
+                about: "ask the agent to try an entry again",
+                more: &[
+                    "An object is fetched again, a record is sent again to the output that refused it. A running agent \
+                     takes that up within seconds, otherwise the next start does. What succeeds leaves the quarantine; \
+                     the books stay right.",
+                ],
+                options: &[
+                    CONFIG,
+                    Opt { name: "all", value: None, about: "everything that can be tried again" },
+                ],
+                operands: Some(Operands {
+                    name: "ID",
+                    least: 0,
+                    most: Some(1),
+                    kind: ValueKind::Text,
+                    about: "the entry's name, as ls prints it",
+                }),
+                does: Does::Command(read::quarantine_retry),
+            },
+        ]),
     },
     Spec {
         name: "filter",

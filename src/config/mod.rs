@@ -2,7 +2,7 @@
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
 //!
 //! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy`, `queue`
-//! and `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials`, `output` and
+//! and `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials`, `output`, `http` and
 //! `stream` put them together.
 
 mod bucket;
@@ -11,6 +11,7 @@ mod endpoint;
 mod environment;
 mod fault;
 mod files;
+pub mod http;
 mod load;
 mod output;
 mod pattern;
@@ -351,6 +352,12 @@ pub struct Output {
     pub batch_bytes: usize,
     /// Most records of one batch.
     pub batch_records: usize,
+    /// How long a batch that is not full waits for more, from its first record on.
+    pub batch_wait: Duration,
+    /// What happens when the spool is full because of this output.
+    pub on_full: OnFull,
+    /// Requests on their way at once; `concurrency * batch_bytes` is bounded by [`crate::limits::IN_FLIGHT_BYTES`].
+    pub concurrency: usize,
 }
 
 /// `kind` of an output, with its own keys.
@@ -359,27 +366,9 @@ pub enum OutputKind {
     /// Standard output, flushed before it counts as acknowledged.
     Stdout,
     /// Appended to a file and synced before it counts as acknowledged.
-    File {
-        /// The file that is written; rotated ones are `PATH.1`, `PATH.2`, …
-        path: PathBuf,
-        /// Size at which it is rotated, bytes.
-        rotate_bytes: u64,
-        /// Rotated files kept.
-        rotate_keep: u32,
-    },
-    /// POST of newline-delimited JSON.
-    Http {
-        /// `http://` or `https://`
-        url: hyper::Uri,
-        /// Time for one request, connect to the end of the answer.
-        timeout: Duration,
-        /// Value of an `Authorization: Bearer` header.
-        bearer_token: Option<Secret>,
-        /// A file of PEM certificates trusted besides the system's.
-        ca_file: Option<PathBuf>,
-        /// Which proxy requests go through.
-        proxies: Box<Proxies>,
-    },
+    File(File),
+    /// Requests to a receiver behind a URL.
+    Http(Box<http::Http>),
     /// Syslog messages, RFC 5424.
     Syslog {
         /// The receiver.
@@ -398,6 +387,30 @@ pub enum OutputKind {
     },
     /// Lines over TCP or TLS.
     Tcp(Peer),
+}
+
+/// `kind = "file"`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// The file that is written; rotated ones are `PATH.1`, `PATH.2`, …
+    pub path: PathBuf,
+    /// Size at which it is rotated, bytes.
+    pub rotate_bytes: u64,
+    /// Age at which it is rotated, if at all.
+    pub rotate_age: Option<Duration>,
+    /// Rotated files kept.
+    pub rotate_keep: u32,
+    /// Rotated files are compressed: `PATH.1.gz`, …
+    pub gzip: bool,
+}
+
+/// `on_full`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFull {
+    /// Fetching pauses until this output has taken something.
+    Hold,
+    /// This output gives up the oldest records, and counts them.
+    Skip,
 }
 
 /// A receiver at the other end of a connection.

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::endpoint;
-use super::files::{absolute, ca_file, secret_file};
+use super::files::absolute;
+use super::http::http;
 use super::load::Env;
-use super::proxy::proxies;
 use super::source::unique_name;
 use super::stream;
 use super::table::{Table, choice, integer, string};
-use super::units::size_within;
-use super::{Format, Output, OutputKind};
+use super::units::{bytes_text, period, size_within};
+use super::{File, Format, OnFull, Output, OutputKind};
 use crate::limits;
 
 const MIB: u64 = 1024 * 1024;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The word that `kind` takes.
 #[derive(Clone, Copy, PartialEq)]
@@ -56,6 +56,24 @@ pub(super) fn output(mut table: Table<'_>, taken: &mut Taken, env: Env<'_>) -> O
     let batch_records = table.or("batch_records", limits::BATCH_RECORDS as u64, |value| {
         integer(value, 1, limits::BATCH_RECORDS_MAX)
     });
+    let wait = table.or("batch_seconds", 0, |value| integer(value, 0, limits::BATCH_SECONDS));
+    let on_full = table.or("on_full", OnFull::Hold, |value| {
+        choice(value, &[("hold", OnFull::Hold), ("skip", OnFull::Skip)])
+    });
+    let concurrency = match kind {
+        Kind::Http => table.or("concurrency", 1, |value| integer(value, 1, limits::CONCURRENCY_MAX)),
+        _ => 1,
+    };
+    if concurrency * batch_bytes > limits::IN_FLIGHT_BYTES {
+        table.fault(
+            "concurrency",
+            format!(
+                "times batch_bytes is {}: at most {} may be on their way at once; lower one of them",
+                bytes_text(concurrency * batch_bytes),
+                bytes_text(limits::IN_FLIGHT_BYTES)
+            ),
+        );
+    }
     let kind = match kind {
         Kind::Stdout => Some(OutputKind::Stdout),
         Kind::File => file(&mut table),
@@ -66,7 +84,7 @@ pub(super) fn output(mut table: Table<'_>, taken: &mut Taken, env: Env<'_>) -> O
     };
     let place = match &kind {
         Some(OutputKind::Stdout) => Some((Path::new("/dev/stdout"), "kind")),
-        Some(OutputKind::File { path, .. }) => Some((path.as_path(), "path")),
+        Some(OutputKind::File(file)) => Some((file.path.as_path(), "path")),
         _ => None,
     };
     if let Some((place, key)) = place
@@ -81,6 +99,9 @@ pub(super) fn output(mut table: Table<'_>, taken: &mut Taken, env: Env<'_>) -> O
         format,
         batch_bytes: batch_bytes as usize,
         batch_records: batch_records as usize,
+        batch_wait: Duration::from_secs(wait),
+        on_full,
+        concurrency: concurrency as usize,
     })
 }
 
@@ -91,45 +112,10 @@ fn file(table: &mut Table<'_>) -> Option<OutputKind> {
     });
     let rotate_bytes = table.or("rotate_bytes", 100 * MIB, |value| size_within(value, 64 * 1024, u64::MAX));
     let rotate_keep = table.or("rotate_keep", 5, |value| integer(value, 1, 10_000)) as u32;
-    Some(OutputKind::File { path: path?, rotate_bytes, rotate_keep })
-}
-
-fn http(table: &mut Table<'_>, env: Env<'_>) -> Option<OutputKind> {
-    let url = table.required("url", "url = \"https://HOST/PATH\"", |value| {
-        let text = string(value)?;
-        if text.contains('#') {
-            return Err("ends with a fragment (#…), which is never sent: remove it".to_owned());
-        }
-        endpoint::url(text)
+    let rotate_age = table.get("rotate_age", |value| match period(value)? {
+        age if age < MINUTE => Err("must be at least \"1m\"".to_owned()),
+        age => Ok(age),
     });
-    let seconds = table.or("timeout_seconds", 30, |value| integer(value, 1, 3600));
-    let credentials_dir = env("CREDENTIALS_DIRECTORY");
-    let with_token = table.has("bearer_token_file");
-    let bearer_token = table.get("bearer_token_file", |value| match string(value)? {
-        "" => Ok(None),
-        path => secret_file(path, credentials_dir.as_deref()).map(Some),
-    });
-    let ca_file = table.get("ca_file", |value| match string(value)? {
-        "" => Ok(None),
-        path => ca_file(path).map(Some),
-    });
-    let proxies = proxies(table, env);
-    let url = url?;
-    if with_token && url.scheme_str() == Some("http") && !is_local(url.host().unwrap_or("")) {
-        table
-            .report()
-            .warn(format!("{} url: the bearer token is sent without encryption; use https", table.place()));
-    }
-    Some(OutputKind::Http {
-        url,
-        timeout: Duration::from_secs(seconds),
-        bearer_token: bearer_token.flatten(),
-        ca_file: ca_file.flatten(),
-        proxies: Box::new(proxies?),
-    })
-}
-
-fn is_local(host: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    let gzip = table.or("rotate_compress", false, |value| choice(value, &[("none", false), ("gzip", true)]));
+    Some(OutputKind::File(File { path: path?, rotate_bytes, rotate_age, rotate_keep, gzip }))
 }

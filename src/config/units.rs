@@ -85,6 +85,16 @@ pub(super) fn start(value: &DeValue<'_>) -> Read<Start> {
     }
 }
 
+/// A length of time: `"90m"`, `"24h"`, `"7d"`.
+pub(super) fn period(value: &DeValue<'_>) -> Read<Duration> {
+    let right = "write a period such as \"90m\", \"24h\" or \"7d\"";
+    let text = string(value).map_err(|text| format!("{text}; {right}"))?;
+    match number_and_unit(text, &PERIODS).map(Duration::from_secs) {
+        Some(period) if period <= LONGEST_PERIOD => Ok(period),
+        _ => Err(format!("{} is no period that this can use; {right}", quoted(text))),
+    }
+}
+
 /// Name of a source or an output: it becomes part of file names, metrics and log lines.
 pub(super) fn name(value: &DeValue<'_>) -> Read<Box<str>> {
     let text = string(value)?;

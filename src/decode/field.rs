@@ -7,6 +7,7 @@ use memchr::memchr2;
 
 use crate::limits::JSON_DEPTH;
 
+use super::mask::{BLOCK, Masks};
 use super::nest::{LineFeeds, Nest, Step};
 use super::text;
 
@@ -54,7 +55,7 @@ pub enum Field<'a> {
 
 /// The field of `record` that `path` leads to.
 pub fn find<'a>(record: &'a [u8], path: &Path) -> Field<'a> {
-    let mut reader = Reader { rest: record };
+    let mut reader = Reader { rest: record, escaped: false };
     match reader.find(path) {
         Ok(field) => field,
         Err(NotJson) => Field::Unreadable,
@@ -64,13 +65,21 @@ pub fn find<'a>(record: &'a [u8], path: &Path) -> Field<'a> {
 /// The members of the object that `object` begins with, in their order: a key's bytes between its quotes, and its
 /// value. What is not JSON ends them with [`Field::Unreadable`] under an empty key.
 pub fn members(object: &[u8]) -> Members<'_> {
-    Members { reader: Reader { rest: object }, next: Next::First }
+    Members { reader: Reader { rest: object, escaped: false }, next: Next::First }
 }
 
 /// See [`members`].
 pub struct Members<'a> {
     reader: Reader<'a>,
     next: Next,
+}
+
+impl Members<'_> {
+    /// Whether the key of the last member has escapes: without, it is equal to what has the same bytes, and to nothing
+    /// else.
+    pub(crate) fn key_has_escapes(&self) -> bool {
+        self.reader.escaped
+    }
 }
 
 enum Next {
@@ -98,6 +107,8 @@ struct NotJson;
 /// Stands somewhere in a record.
 struct Reader<'a> {
     rest: &'a [u8],
+    /// The string read last has escapes.
+    escaped: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -148,8 +159,11 @@ impl<'a> Reader<'a> {
 
     fn member(&mut self) -> Result<(&'a [u8], Field<'a>), NotJson> {
         let key = self.string()?;
+        let escaped = self.escaped;
         self.take(b':')?;
-        Ok((key, self.value()?))
+        let value = self.value()?;
+        self.escaped = escaped;
+        Ok((key, value))
     }
 
     /// Goes to an element of the array that begins here. `false`: there are not so many.
@@ -210,14 +224,16 @@ impl<'a> Reader<'a> {
     /// The bytes between the quotes.
     fn string(&mut self) -> Result<&'a [u8], NotJson> {
         self.take(b'"')?;
+        self.escaped = false;
         let mut end = 0;
         loop {
-            end += memchr2(b'"', b'\\', self.rest.get(end..).ok_or(NotJson)?).ok_or(NotJson)?;
+            end += quote_or_backslash(self.rest.get(end..).ok_or(NotJson)?).ok_or(NotJson)?;
             if self.rest[end] == b'"' {
                 let raw = self.split_off(end);
                 self.rest = &self.rest[1..];
                 return Ok(raw);
             }
+            self.escaped = true;
             end += 2;
         }
     }
@@ -255,6 +271,18 @@ impl<'a> Reader<'a> {
         self.rest = &self.rest[1..];
         Ok(())
     }
+}
+
+/// Most strings of a record end within a block, where this costs less than a call.
+fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+    if let Some(block) = text.first_chunk::<BLOCK>() {
+        let masks = Masks::of(block);
+        let found = masks.quote | masks.backslash;
+        if found != 0 {
+            return Some(found.trailing_zeros() as usize);
+        }
+    }
+    memchr2(b'"', b'\\', text)
 }
 
 /// `-? digits (. digits)? ([eE] [+-]? digits)?`, as RFC 8259, section 6, has it.

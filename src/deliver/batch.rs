@@ -21,8 +21,12 @@
 //! is a batch of nothing but bad records (or a lone one) when nothing was accepted since the start.
 //!
 //! **Answers record by record** ([`Batch::answered_each`]): what the receiver accepted beside a refused record is the
-//! proof that it means the record. Records that it wants again are sent again with everything between the first and the
-//! last of them; what is known of the others is kept.
+//! proof that it means the record. What is known of records stays known while others are sent again ([`Batch::pending`]).
+//!
+//! **Several requests at once.** A batch may be filled for several requests ([`Batch::begin_request`]); those behind the
+//! next one may be sent ahead of its answer ([`Batch::ahead`]). Their answers are taken in the order of the records, so
+//! everything above holds as if they had been sent one after the other, but for one thing: an answer that may be older
+//! than a refusal is no proof of it ([`Batch::set_earlier`]).
 //!
 //! **Sizes.** A request that was too large teaches a limit, so that the next batches fit at once; the limit
 //! doubles again after [`GROW_AFTER`] accepted requests. A request that keeps breaking on the way (a slow
@@ -55,6 +59,8 @@ pub enum Answer {
     TooLarge,
     /// Something in the request is bad (400, 422).
     Rejected,
+    /// The same, and this one of its records is said to be it.
+    RejectedAt(usize),
     /// There was no answer: a time-out, or the connection broke after it had been made.
     Broken,
 }
@@ -115,6 +121,12 @@ pub struct Batch<C> {
     settled: usize,
     /// Records set aside that `settle` has not reported.
     aside: u64,
+    /// Where the requests begin that were filled to the limit, but for the first; the last of them is being filled.
+    starts: Vec<usize>,
+    /// The next record begins a request of its own.
+    full: bool,
+    /// The answers that come now were given before something was refused.
+    earlier: bool,
 }
 
 #[derive(Debug)]
@@ -155,6 +167,9 @@ impl<C: Copy> Batch<C> {
             broken: 0,
             settled: 0,
             aside: 0,
+            starts: Vec::new(),
+            full: false,
+            earlier: false,
         }
     }
 
@@ -171,12 +186,23 @@ impl<C: Copy> Batch<C> {
         self.broken = 0;
         self.settled = 0;
         self.aside = 0;
+        self.starts.clear();
+        self.full = false;
+        self.earlier = false;
     }
 
-    /// Whether one more record of `bytes` belongs into this batch.
+    /// Begins the next request: it can be filled as the one before, and be on its way at the same time. Not in doubt,
+    /// where one is enough: then `false`.
+    pub fn begin_request(&mut self) -> bool {
+        self.full = self.doubts == 0 && !self.records.is_empty();
+        self.full
+    }
+
+    /// Whether one more record of `bytes` belongs into the request that is being filled.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let count = self.records.len();
-        let total = self.bytes(0..count).end.saturating_add(bytes);
+        let start = if self.full { self.records.len() } else { self.starts.last().copied().unwrap_or(0) };
+        let count = self.records.len() - start;
+        let total = self.bytes(start..self.records.len()).len().saturating_add(bytes);
         match self.doubts {
             0 => count == 0 || (count < self.max_records && total <= self.limit.now),
             _ => count < 2 || (count < self.max_records.max(DOUBT_RECORDS) && total <= self.limit.max),
@@ -186,9 +212,15 @@ impl<C: Copy> Batch<C> {
     /// Adds a record of `bytes`; `after` is where the cursor stands behind it.
     pub fn push(&mut self, bytes: usize, after: C) {
         let end = self.bytes(0..self.records.len()).end + bytes;
+        if std::mem::take(&mut self.full) {
+            self.starts.push(self.records.len());
+            self.bounds.insert(0, 0);
+        }
         self.records.push(Entry { end, after, known: Known::Nothing });
-        self.bounds.clear();
-        self.bounds.push(self.records.len());
+        match self.bounds.first_mut() {
+            Some(last) => *last = self.records.len(),
+            None => self.bounds.push(self.records.len()),
+        }
     }
 
     /// Records in the batch.
@@ -210,6 +242,39 @@ impl<C: Copy> Batch<C> {
     pub fn bytes(&self, records: Range<usize>) -> Range<usize> {
         let end_of = |count: usize| count.checked_sub(1).map_or(0, |last| self.records[last].end);
         end_of(records.start)..end_of(records.end)
+    }
+
+    /// Requests that the batch is filled for so far.
+    pub fn requests(&self) -> usize {
+        self.starts.len() + 1
+    }
+
+    /// Where the cursor stands behind a record.
+    pub fn after(&self, record: usize) -> Option<C> {
+        self.records.get(record).map(|entry| entry.after)
+    }
+
+    /// The records of these that nothing is known of, counted from the first of them. `None`: all.
+    pub fn pending(&self, records: Range<usize>) -> Option<Vec<usize>> {
+        let entries = &self.records[records];
+        let is_pending = |entry: &Entry<C>| entry.known == Known::Nothing;
+        if entries.len() == 1 || entries.iter().all(is_pending) {
+            return None;
+        }
+        Some((0..entries.len()).filter(|&at| is_pending(&entries[at])).collect())
+    }
+
+    /// The requests behind the next one, nearest first, which may be sent before it is answered. None while something
+    /// is to be found out.
+    pub fn ahead(&self) -> impl Iterator<Item = Range<usize>> {
+        let clear = self.doubts == 0 && self.suspects.is_empty();
+        let count = if clear { self.bounds.len() } else { 0 };
+        (1..count).rev().map(|at| self.bounds[at]..self.bounds[at - 1])
+    }
+
+    /// Whether the next answer was given before something was refused that is answered already: it proves nothing then.
+    pub fn set_earlier(&mut self, earlier: bool) {
+        self.earlier = earlier;
     }
 
     /// Records refused alone and not set aside yet.
@@ -249,15 +314,21 @@ impl<C: Copy> Batch<C> {
                 self.limit.accepted();
                 self.believe();
             }
-            Answer::TooLarge | Answer::Rejected if self.doubts > 0 => self.try_alone(),
-            Answer::TooLarge | Answer::Rejected if count > 1 => {
+            Answer::TooLarge | Answer::Rejected | Answer::RejectedAt(_) if self.doubts > 0 => {
+                self.try_alone()
+            }
+            Answer::RejectedAt(bad) if count > 1 && bad < count => {
+                self.evidence = false;
+                self.part(bound, self.next + bad);
+            }
+            Answer::TooLarge | Answer::Rejected | Answer::RejectedAt(_) if count > 1 => {
                 if answer == Answer::TooLarge {
                     self.limit.too_large(bytes);
                 }
                 self.evidence = false;
                 self.halve(bound);
             }
-            Answer::TooLarge | Answer::Rejected => {
+            Answer::TooLarge | Answer::Rejected | Answer::RejectedAt(_) => {
                 self.suspects.push_back(self.next);
                 if self.evidence {
                     self.believed = self.suspects.len();
@@ -315,6 +386,7 @@ impl<C: Copy> Batch<C> {
 
     /// The answer to [`Step::Probe`].
     pub fn probed(&mut self, accepted: bool) {
+        self.earlier = false;
         if accepted {
             self.believe();
         } else {
@@ -381,7 +453,21 @@ impl<C: Copy> Batch<C> {
         self.broken = 0;
     }
 
+    /// The records before `bad`, it alone, those behind it.
+    fn part(&mut self, bound: usize, bad: usize) {
+        if bad + 1 < bound {
+            self.bounds.push(bad + 1);
+        }
+        if bad > self.next {
+            self.bounds.push(bad);
+        }
+        self.broken = 0;
+    }
+
     fn believe(&mut self) {
+        if self.earlier {
+            return;
+        }
         self.evidence = true;
         self.believed = self.suspects.len();
         self.hope();
@@ -411,7 +497,7 @@ impl<C: Copy> Batch<C> {
                     self.halve(bound);
                 }
             }
-            Answer::TooLarge | Answer::Rejected => {
+            Answer::TooLarge | Answer::Rejected | Answer::RejectedAt(_) => {
                 self.tried += 1;
                 self.canaries -= 1;
                 self.doubted = self.canaries == 0;

@@ -7,10 +7,14 @@
 use std::sync::Arc;
 
 use super::format;
+use super::http::encode::Wire;
 use super::syslog::{self, Framing, Messages};
 use crate::config::{Format, Output, OutputKind};
 use crate::record::ObjectId;
 use crate::select::{Attribution, Attributors};
+
+/// Bytes that most records have around them.
+const AROUND: usize = 768;
 
 /// A record and where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,8 @@ pub struct Encoding {
 enum Kind {
     /// Lines of text ([`format`]).
     Lines(Format),
+    /// A part of an HTTP request ([`super::http::encode`]).
+    Http(Box<Wire>),
     /// Syslog messages ([`syslog`]).
     Messages(Messages),
 }
@@ -48,7 +54,10 @@ impl Encoding {
                 Kind::Messages(Messages::new(syslog, format, *framing))
             }
             OutputKind::Relp { syslog, .. } => Kind::Messages(Messages::new(syslog, format, Framing::None)),
-            _ => Kind::Lines(format),
+            _ => match Wire::of(output) {
+                Some(wire) => Kind::Http(Box::new(wire)),
+                None => Kind::Lines(format),
+            },
         };
         Encoding { kind, attributors }
     }
@@ -61,6 +70,12 @@ impl Encoding {
                 let Record { object, index, bytes } = record;
                 let len = format::encoded_len(format, object, index, attribution.as_ref(), bytes);
                 Draft { record, attribution, len, shape: Shape::Line(format) }
+            }
+            Kind::Http(wire) => {
+                let attribution = self.attribution(wire.wants_attribution(), record);
+                let mut ready = Vec::with_capacity(record.bytes.len() + AROUND);
+                wire.append(record, attribution.as_ref(), &mut ready);
+                Draft { record, attribution, len: ready.len(), shape: Shape::Ready(ready) }
             }
             Kind::Messages(messages) => {
                 let attribution = self.attribution(messages.wants_attribution(), record);
@@ -98,6 +113,8 @@ pub struct Draft<'a> {
 enum Shape<'a> {
     Line(Format),
     Message(&'a Messages, syslog::Parts<'a>),
+    /// Encoded already: its length cannot be had for less.
+    Ready(Vec<u8>),
 }
 
 impl Draft<'_> {
@@ -115,6 +132,7 @@ impl Draft<'_> {
         match shape {
             Shape::Line(format) => format::append(*format, object, index, attribution.as_ref(), bytes, out),
             Shape::Message(messages, parts) => messages.append(*record, attribution.as_ref(), parts, out),
+            Shape::Ready(ready) => out.extend_from_slice(ready),
         }
         debug_assert_eq!(out.len() - before, self.len);
     }

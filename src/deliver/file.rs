@@ -3,21 +3,27 @@
 //! What holds:
 //! * the file always ends with a whole line when a write begins: what a crash or a full disk left of a torn
 //!   line is cut back to the last line break, for those records were not acknowledged and come again;
-//! * at `rotate_bytes` the file becomes `PATH.1`, `PATH.1` becomes `PATH.2` and so on; the one after
-//!   `PATH.<rotate_keep>` is gone. A crash in the middle leaves a gap in the numbers, and the next rotation
-//!   fills the first gap instead of dropping a file. Rotation never splits a batch;
+//! * at `rotate_bytes`, and at the first write when it is older than `rotate_age`, the file becomes `PATH.1`, `PATH.1`
+//!   becomes `PATH.2` and so on; the one after `PATH.<rotate_keep>` is gone. A crash in the middle leaves a gap in the
+//!   numbers, and the next rotation fills the first gap instead of dropping a file. Rotation never splits a batch;
+//! * `rotate_compress` makes `PATH.1.gz` of `PATH.1`, beside the writing ([`pack`]); a number stands for either;
 //! * a file that was moved or removed by somebody else (logrotate) is left alone and a new one is made;
 //! * two writers never share a file: an advisory lock is held on it.
+
+mod pack;
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use super::lines::Lines;
 use super::sender::{Outcome, Reason, Sender};
+use crate::config;
 
 /// Permissions of a new file: logs are for the group that reads them, not for everybody.
 const MODE: u32 = 0o640;
@@ -30,12 +36,46 @@ const TORN_LINE_BYTES: u64 = 64 * 1024 * 1024;
 /// A file as a receiver.
 pub struct File {
     log: Arc<Mutex<Log>>,
+    /// Rotated files are being compressed.
+    packing: Arc<AtomicBool>,
+    /// They should not be any more.
+    gone: Arc<AtomicBool>,
+    /// Nothing was written yet by this process: an earlier one may have left rotated files uncompressed.
+    first: bool,
 }
 
 impl File {
     /// Nothing is opened yet. At least one rotated file is kept.
-    pub fn new(path: &Path, rotate_bytes: u64, rotate_keep: u32) -> File {
-        File { log: Arc::new(Mutex::new(Log { path: path.into(), rotate_bytes, rotate_keep, open: None })) }
+    pub fn new(config: &config::File) -> File {
+        let config::File { path, rotate_bytes, rotate_age, rotate_keep, gzip } = config;
+        let log = Log {
+            path: path.clone(),
+            rotate_bytes: *rotate_bytes,
+            rotate_age: *rotate_age,
+            rotate_keep: *rotate_keep,
+            gzip: *gzip,
+            now,
+            open: None,
+        };
+        File { log: Arc::new(Mutex::new(log)), packing: Arc::default(), gone: Arc::default(), first: true }
+    }
+
+    /// Compresses what was rotated, beside the writing. One at a time; what it leaves comes after the next rotation.
+    fn pack(&self) {
+        if self.packing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (log, packing, gone) = (self.log.clone(), self.packing.clone(), self.gone.clone());
+        tokio::task::spawn_blocking(move || {
+            pack::all(&log, &gone);
+            packing.store(false, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
     }
 }
 
@@ -45,10 +85,16 @@ impl Sender for File {
         let log = self.log.clone();
         // a cancelled write goes on by itself; the next one waits for the lock, so they never mix
         let written = tokio::task::spawn_blocking(move || {
-            log.lock().unwrap_or_else(PoisonError::into_inner).append(&lines)
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.append(&lines).map(|rotated| rotated && log.gzip)
         });
         match written.await {
-            Ok(Ok(())) => Outcome::Accepted,
+            Ok(Ok(rotated)) => {
+                if std::mem::take(&mut self.first) || rotated {
+                    self.pack();
+                }
+                Outcome::Accepted
+            }
             Ok(Err(Fault::Io { text })) => Outcome::Retry { reason: Reason::Storage, text, after: None },
             Ok(Err(Fault::Hold(text))) => Outcome::Hold(text),
             Err(_) => Outcome::Retry {
@@ -63,8 +109,17 @@ impl Sender for File {
 struct Log {
     path: PathBuf,
     rotate_bytes: u64,
+    rotate_age: Option<Duration>,
     rotate_keep: u32,
-    open: Option<fs::File>,
+    gzip: bool,
+    now: fn() -> SystemTime,
+    open: Option<Open>,
+}
+
+struct Open {
+    file: fs::File,
+    /// When its first line was written, as far as that can be told.
+    since: SystemTime,
 }
 
 enum Fault {
@@ -75,34 +130,45 @@ enum Fault {
 }
 
 impl Log {
-    fn append(&mut self, lines: &[u8]) -> Result<(), Fault> {
-        let mut file = self.current()?;
-        let mut len = self.ok("look at", file.metadata())?.len();
-        if len > 0 && len + lines.len() as u64 > self.rotate_bytes {
-            drop(file);
-            let rotated = self.rotate();
-            self.ok("rotate", rotated)?;
-            file = self.current()?;
+    /// Whether the file was rotated before.
+    fn append(&mut self, lines: &[u8]) -> Result<bool, Fault> {
+        let mut open = self.current()?;
+        let mut len = self.ok("look at", open.file.metadata())?.len();
+        let mut rotated = false;
+        if len > 0 && (len + lines.len() as u64 > self.rotate_bytes || self.is_old(&open)) {
+            drop(open);
+            self.ok("rotate", self.rotate())?;
+            rotated = true;
+            open = self.current()?;
             len = 0;
         }
+        if len == 0 {
+            open.since = (self.now)();
+        }
+        let file = &mut open.file;
         if let Err(error) = file.write_all(lines).and_then(|()| file.sync_data()) {
             // a failed sync promises nothing, so these lines are written anew; if cutting fails too, the
             // next open does it
             let _ = file.set_len(len);
             return self.ok("write", Err(error));
         }
-        self.open = Some(file);
-        Ok(())
+        self.open = Some(open);
+        Ok(rotated)
+    }
+
+    fn is_old(&self, open: &Open) -> bool {
+        let age = (self.now)().duration_since(open.since).unwrap_or_default();
+        self.rotate_age.is_some_and(|most| age >= most)
     }
 
     /// The file that stands at the path now, ending with a whole line. It is put back by who used it well.
-    fn current(&mut self) -> Result<fs::File, Fault> {
+    fn current(&mut self) -> Result<Open, Fault> {
         let at_path = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => Some(self.ok("look at", other)?),
         };
         if let (Some(open), Some(now)) = (self.open.take(), &at_path) {
-            let was = self.ok("look at", open.metadata())?;
+            let was = self.ok("look at", open.file.metadata())?;
             if (was.dev(), was.ino()) == (now.dev(), now.ino()) {
                 return Ok(open);
             }
@@ -126,7 +192,9 @@ impl Log {
             self.ok("make the name durable of", sync_folder(&self.path))?;
         }
         self.cut_torn_line(&file)?;
-        Ok(file)
+        // a file system without times of birth: the age counts from now
+        let born = at_path.and_then(|meta| meta.created().ok());
+        Ok(Open { file, since: born.unwrap_or_else(self.now) })
     }
 
     fn cut_torn_line(&self, file: &fs::File) -> Result<(), Fault> {
@@ -152,19 +220,40 @@ impl Log {
 
     fn rotate(&self) -> io::Result<()> {
         let mut last = 1;
-        while last < self.rotate_keep && self.rotated(last).try_exists()? {
+        while last < self.rotate_keep && self.is_taken(last)? {
             last += 1;
         }
+        for name in self.names(last) {
+            remove(&name)?;
+        }
         for number in (1..last).rev() {
-            fs::rename(self.rotated(number), self.rotated(number + 1))?;
+            for (from, to) in self.names(number).into_iter().zip(self.names(number + 1)) {
+                if from.try_exists()? {
+                    fs::rename(from, to)?;
+                }
+            }
         }
         fs::rename(&self.path, self.rotated(1))?;
         sync_folder(&self.path)
     }
 
+    fn is_taken(&self, number: u32) -> io::Result<bool> {
+        let [plain, packed] = self.names(number);
+        Ok(plain.try_exists()? || packed.try_exists()?)
+    }
+
+    /// What a number may stand for.
+    fn names(&self, number: u32) -> [PathBuf; 2] {
+        [self.rotated(number), self.with(&format!(".{number}.gz"))]
+    }
+
     fn rotated(&self, number: u32) -> PathBuf {
+        self.with(&format!(".{number}"))
+    }
+
+    fn with(&self, suffix: &str) -> PathBuf {
         let mut name: OsString = self.path.clone().into();
-        name.push(format!(".{number}"));
+        name.push(suffix);
         name.into()
     }
 
@@ -206,166 +295,23 @@ fn end_of_lines(file: &fs::File, len: u64) -> io::Result<Option<u64>> {
     Ok(Some(0))
 }
 
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // the age of a file is wall-clock time
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    struct Place {
-        folder: tempfile::TempDir,
-        path: PathBuf,
-    }
-
-    fn place() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out.ndjson");
-        Place { folder, path }
-    }
-
-    impl Place {
-        fn read(&self, suffix: &str) -> String {
-            fs::read_to_string(format!("{}{suffix}", self.path.display())).unwrap()
-        }
-        fn exists(&self, suffix: &str) -> bool {
-            fs::exists(format!("{}{suffix}", self.path.display())).unwrap()
-        }
-    }
-
-    async fn send(file: &mut File, lines: &str) -> Outcome {
-        file.send(Lines::from(lines)).await
-    }
-
-    fn held(outcome: Outcome) -> String {
-        let Outcome::Hold(text) = outcome else { panic!("{outcome:?}") };
-        text
-    }
-
-    fn storage(outcome: Outcome) -> String {
-        let Outcome::Retry { reason: Reason::Storage, text, after: None } = outcome else {
-            panic!("{outcome:?}")
-        };
-        text
-    }
-
-    #[tokio::test]
-    async fn lines_are_appended_to_what_is_there_and_the_file_is_not_for_everybody() {
-        let place = place();
-        let mut file = File::new(&place.path, u64::MAX, 1);
-        assert_eq!(send(&mut file, "{\"a\":1}\n").await, Outcome::Accepted);
-        assert_eq!(send(&mut file, "{\"a\":2}\n").await, Outcome::Accepted);
-        drop(file);
-        assert_eq!(send(&mut File::new(&place.path, u64::MAX, 1), "{\"a\":3}\n").await, Outcome::Accepted);
-        assert_eq!(place.read(""), "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n");
-        assert_eq!(fs::metadata(&place.path).unwrap().permissions().mode() & 0o7777 & !MODE, 0);
-    }
-
-    #[tokio::test]
-    async fn a_torn_last_line_is_cut_and_never_merged_with_the_next_record() {
-        for (before, kept) in [
-            ("{\"a\":1}\n{\"a\":2".to_string(), "{\"a\":1}\n"),
-            ("{\"a\":".to_string(), ""),
-            (format!("x\n{}", "y".repeat(3 * BLOCK)), "x\n"),
-            (format!("x\n{}", "\0".repeat(BLOCK - 2)), "x\n"),
-            ("whole\n".to_string(), "whole\n"),
-        ] {
-            let place = place();
-            fs::write(&place.path, before).unwrap();
-            assert_eq!(send(&mut File::new(&place.path, u64::MAX, 1), "next\n").await, Outcome::Accepted);
-            assert_eq!(place.read(""), format!("{kept}next\n"));
-        }
-    }
-
-    #[tokio::test]
-    async fn something_that_is_no_file_of_lines_is_not_touched() {
-        let place = place();
-        fs::File::create(&place.path).unwrap().set_len(2 * TORN_LINE_BYTES).unwrap();
-        assert!(held(send(&mut File::new(&place.path, u64::MAX, 1), "x\n").await).contains("no line break"));
-        assert_eq!(fs::metadata(&place.path).unwrap().len(), 2 * TORN_LINE_BYTES);
-
-        let folder = place.folder.path();
-        assert!(held(send(&mut File::new(folder, u64::MAX, 1), "x\n").await).contains("not a regular file"));
-    }
-
-    #[tokio::test]
-    async fn rotation_keeps_the_newest_and_never_splits_a_batch() {
-        let place = place();
-        let mut file = File::new(&place.path, 10, 2);
-        for lines in ["1111\n", "2222\n", "3333\n", "longer than ten\n", "5555\n"] {
-            assert_eq!(send(&mut file, lines).await, Outcome::Accepted);
-        }
-        assert_eq!(place.read(""), "5555\n");
-        assert_eq!(place.read(".1"), "longer than ten\n");
-        assert_eq!(place.read(".2"), "3333\n");
-        assert!(!place.exists(".3"));
-    }
-
-    #[tokio::test]
-    async fn a_rotation_that_a_crash_cut_short_drops_nothing_the_next_time() {
-        let place = place();
-        // PATH.1 became PATH.2, then the power went
-        fs::write(format!("{}.2", place.path.display()), "older\n").unwrap();
-        fs::write(format!("{}.3", place.path.display()), "oldest\n").unwrap();
-        fs::write(&place.path, "current\n").unwrap();
-        assert_eq!(send(&mut File::new(&place.path, 1, 3), "new\n").await, Outcome::Accepted);
-        let all: Vec<String> = ["", ".1", ".2", ".3"].map(|suffix| place.read(suffix)).into();
-        assert_eq!(all, ["new\n", "current\n", "older\n", "oldest\n"]);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_logrotate_moved_or_removed_is_made_anew() {
-        let place = place();
-        let mut file = File::new(&place.path, u64::MAX, 1);
-        send(&mut file, "1\n").await;
-        fs::rename(&place.path, format!("{}.old", place.path.display())).unwrap();
-        assert_eq!(send(&mut file, "2\n").await, Outcome::Accepted);
-        assert_eq!((place.read(".old"), place.read("")), ("1\n".into(), "2\n".into()));
-        fs::remove_file(&place.path).unwrap();
-        fs::write(&place.path, "somebody else's\n").unwrap();
-        assert_eq!(send(&mut file, "3\n").await, Outcome::Accepted);
-        assert_eq!(place.read(""), "somebody else's\n3\n");
-        // copytruncate
-        fs::OpenOptions::new().write(true).truncate(true).open(&place.path).unwrap();
-        assert_eq!(send(&mut file, "4\n").await, Outcome::Accepted);
-        assert_eq!(place.read(""), "4\n");
-    }
-
-    #[tokio::test]
-    async fn a_missing_folder_is_said_and_tried_again() {
-        let place = place();
-        let path = place.folder.path().join("logs/out.ndjson");
-        let mut file = File::new(&path, u64::MAX, 1);
-        let text = storage(send(&mut file, "1\n").await);
-        assert!(text.contains(&*path.to_string_lossy()) && text.contains("create its folder"), "{text}");
-        fs::create_dir(path.parent().unwrap()).unwrap();
-        assert_eq!(send(&mut file, "1\n").await, Outcome::Accepted);
-    }
-
-    #[tokio::test]
-    async fn a_failed_write_leaves_the_file_as_it_was_and_the_next_one_opens_it_again() {
-        let place = place();
-        fs::write(&place.path, "before\n").unwrap();
-        let mut file = File::new(&place.path, u64::MAX, 1);
-        // a handle that cannot write stands for a disk that will not
-        file.log.lock().unwrap().open = Some(fs::File::open(&place.path).unwrap());
-        assert!(storage(send(&mut file, "1\n").await).contains("cannot write"));
-        assert_eq!(place.read(""), "before\n");
-        assert_eq!(send(&mut file, "1\n").await, Outcome::Accepted);
-        assert_eq!(place.read(""), "before\n1\n");
-    }
-
-    #[tokio::test]
-    async fn two_outputs_never_write_the_same_file() {
-        let place = place();
-        let mut first = File::new(&place.path, u64::MAX, 1);
-        send(&mut first, "1\n").await;
-        let mut second = File::new(&place.path, u64::MAX, 1);
-        assert!(held(send(&mut second, "2\n").await).contains("another output"));
-        drop(first);
-        assert_eq!(send(&mut second, "2\n").await, Outcome::Accepted);
-    }
-}
+mod tests;

@@ -155,8 +155,13 @@ fn escaped_len(text: &str) -> usize {
 
 /// Adds a text as it stands between the quotes of a JSON string.
 pub(crate) fn append_escaped(text: &str, out: &mut Vec<u8>) {
+    append_bytes_escaped(text.as_bytes(), out);
+}
+
+/// The same for the bytes of a text.
+pub(crate) fn append_bytes_escaped(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let Some(at) = rest.iter().position(|&byte| must_escape(byte)) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {

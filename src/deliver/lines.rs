@@ -21,13 +21,18 @@ pub struct Lines {
     /// Offset in `bytes` behind each record of the batch.
     ends: Arc<Vec<u32>>,
     records: Range<usize>,
+    /// Where the spool's cursor stands behind the first and behind the last record.
+    places: Option<(Place, Place)>,
 }
+
+/// A place in the spool: segment, offset of a frame in it, records of that frame.
+pub type Place = (u64, u64, u32);
 
 impl Lines {
     /// A single record.
     pub fn one(bytes: Bytes) -> Lines {
         let end = bytes.len() as u32;
-        Lines { bytes, ends: Arc::new(vec![end]), records: 0..1 }
+        Lines { bytes, ends: Arc::new(vec![end]), records: 0..1, places: None }
     }
 
     /// How many records.
@@ -67,7 +72,31 @@ impl Lines {
             bytes: self.bytes.clone(),
             ends: self.ends.clone(),
             records: first + records.start..first + records.end,
+            places: None,
         }
+    }
+
+    /// A copy of some of these alone, by their numbers, ascending.
+    pub fn only(&self, records: &[usize]) -> Lines {
+        let mut buffer = Buffer::default();
+        buffer.begin(records.iter().map(|&record| self.get(record).len()).sum());
+        records.iter().for_each(|&record| buffer.push(|out| out.extend_from_slice(self.get(record))));
+        buffer.take()
+    }
+
+    /// The same, known by where they stand in the spool.
+    pub fn at(self, first: Place, last: Place) -> Lines {
+        Lines { places: Some((first, last)), ..self }
+    }
+
+    /// A name of these records: the same whenever the same ones are sent, also by another process, and that of no
+    /// others. `None` for what does not come straight from the spool.
+    pub fn key(&self) -> Option<String> {
+        let (first, last) = self.places?;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.bytes[self.span(0..self.count())]);
+        let place = |(segment, offset, record): Place| format!("{segment:x}.{offset:x}.{record:x}");
+        Some(format!("{}-{}-{:x}-{:08x}", place(first), place(last), self.count(), crc.finalize()))
     }
 
     /// Where the bytes of some of these stand in the batch's.
@@ -102,7 +131,7 @@ impl Buffer {
     pub fn take(&mut self) -> Lines {
         let Buffer { bytes, ends } = std::mem::take(self);
         let records = 0..ends.len();
-        Lines { bytes: bytes.into(), ends: Arc::new(ends), records }
+        Lines { bytes: bytes.into(), ends: Arc::new(ends), records, places: None }
     }
 
     /// Takes memory back, unless a single huge record made it grow beyond `most` bytes or somebody still has a part.
@@ -150,6 +179,24 @@ mod tests {
         let last = some.slice(2..3);
         assert_eq!((last.get(0), last.bytes().as_ref(), last.total()), (&b"ccc\n"[..], &b"ccc\n"[..], 4));
         assert_eq!(Lines::one(Bytes::from_static(b"x")).get(0), b"x");
+    }
+
+    #[test]
+    fn some_of_them_alone_are_a_copy_without_the_others() {
+        let some = Lines::from("a\nbb\n\nccc\n").slice(1..4).only(&[0, 2]);
+        assert_eq!((some.count(), some.bytes().as_ref()), (2, &b"bb\nccc\n"[..]));
+    }
+
+    #[test]
+    fn a_key_is_that_of_the_same_records_at_the_same_place_alone() {
+        let lines = Lines::from("a\nbb\n\nccc\n");
+        assert_eq!(lines.key(), None);
+        let key = |lines: Lines| lines.at((1, 0x20, 3), (1, 0x40, 7)).key().unwrap();
+        let whole = key(lines.clone());
+        assert!(whole.starts_with("1.20.3-1.40.7-4-"), "{whole}");
+        assert_eq!(whole, key(Lines::from("a\nbb\n\nccc\n")));
+        assert_ne!(whole, key(Lines::from("a\nbb\n\ncce\n")));
+        assert_ne!(key(lines.slice(0..2)), key(lines.slice(0..3)));
     }
 
     #[test]

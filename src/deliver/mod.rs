@@ -15,6 +15,7 @@ pub mod batch;
 pub mod encoding;
 pub mod file;
 pub mod format;
+pub mod gzip;
 pub mod http;
 pub mod lines;
 mod output;
@@ -31,8 +32,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{Output, OutputKind, Transport};
-use crate::net::Proxies;
+use crate::config::{OnFull, Output, OutputKind, Transport};
 use crate::pulse::Pulse;
 use crate::select::Attributors;
 use crate::spool::disk::Disk;
@@ -42,9 +42,9 @@ use lines::Lines;
 use sender::{Outcome, Sender};
 pub use status::OutputStatus;
 
-/// The task of one output; `attributors` says of each source which account is behind its records. It delivers until `stop` turns true (or its sender is gone), lets a request under
-/// way end for a few seconds, saves the cursor and ends. Everything is delivered when
-/// [`Spool::drained`] says so.
+/// The task of one output; `attributors` says of each source which account is behind its records. It delivers until
+/// `stop` turns true (or its sender is gone), lets a request under way end for a few seconds, saves the cursor and ends.
+/// Everything is delivered when [`Spool::drained`] says so.
 ///
 /// A task that is dropped instead loses nothing, but sends up to a second's worth of records again.
 ///
@@ -61,13 +61,12 @@ pub fn output<D: Disk>(
 ) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let fault = |text: String| format!("output {}: {text}", config.name);
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
-    let committed = spool.subscribe();
+    let wakes = output::Wakes { committed: spool.subscribe(), skips: spool.subscribe_skips(), stop };
+    if config.on_full == OnFull::Skip {
+        spool.let_skip(&config.name);
+    }
     let backlog = Spooled::new(&config.name, spool, quarantine).map_err(|error| fault(error.to_string()))?;
-    Ok(
-        async move {
-            output::run(&config, attributors, receiver, backlog, committed, stop, (status, pulse)).await
-        },
-    )
+    Ok(async move { output::run(&config, attributors, receiver, backlog, wakes, (status, pulse)).await })
 }
 
 enum Receiver {
@@ -86,14 +85,8 @@ impl Receiver {
                 let stream = stdout::Stream::stdout();
                 Receiver::Stdout(stream.map_err(|error| format!("cannot use standard output ({error})"))?)
             }
-            OutputKind::File { path, rotate_bytes, rotate_keep } => {
-                Receiver::File(file::File::new(path, *rotate_bytes, *rotate_keep))
-            }
-            OutputKind::Http { url, timeout, bearer_token, ca_file, proxies } => {
-                let way = (ca_file.as_deref(), Proxies::clone(proxies));
-                let http = http::Http::new(url, *timeout, bearer_token.as_ref(), way)?;
-                Receiver::Http(Box::new(http))
-            }
+            OutputKind::File(file) => Receiver::File(file::File::new(file)),
+            OutputKind::Http(http) => Receiver::Http(Box::new(http::Http::new(http)?)),
             OutputKind::Relp { peer, .. } => Receiver::Relp(Box::new(relp::Relp::new(peer)?)),
             OutputKind::Syslog { peer, .. } if peer.transport == Transport::Udp => {
                 Receiver::Udp(Box::new(udp::Udp::new(peer)?))
@@ -137,6 +130,13 @@ impl Sender for Receiver {
             Receiver::Relp(relp) => relp.close().await,
             Receiver::Tcp(tcp) => tcp.close().await,
             _ => false,
+        }
+    }
+
+    fn another(&self) -> Option<Receiver> {
+        match self {
+            Receiver::Http(http) => http.another().map(|http| Receiver::Http(Box::new(http))),
+            _ => None,
         }
     }
 }

@@ -7,15 +7,19 @@
 //!   again and again comes on with each life that lasts for one batch;
 //! * where a receiver acknowledges nothing, the cursor stays behind what went into the connection
 //!   ([`super::unconfirmed`]), and a broken connection takes the reader back to it;
+//! * with several requests on their way ([`super::batch`]) answers are taken in the order of the records, whatever the
+//!   order in which they come;
+//! * records that the spool asks this output to give up are counted, durably, before the spool lets go of them;
 //! * a stop lets the request under way end, but waits no longer than [`STOP_GRACE`]; then the cursor is saved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backlog::{Backlog, Refused};
@@ -43,29 +47,44 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// First and longest wait after something that wants a change of the configuration, here or there.
 const HOLD: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(120));
 
-/// Delivers until `stop` turns true or its sender is gone. `committed` wakes when there may be new records.
-pub(super) async fn run<S: Sender, B: Backlog, P: Send + Sync>(
+/// What an output waits for.
+pub(super) struct Wakes<P> {
+    /// There may be new records.
+    pub(super) committed: watch::Receiver<P>,
+    /// Some output is asked to give up records.
+    pub(super) skips: watch::Receiver<()>,
+    /// The agent is stopping.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Delivers until `stop` turns true or its sender is gone.
+pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
     config: &Output,
     attributors: Arc<Attributors>,
     sender: S,
     backlog: B,
-    committed: watch::Receiver<P>,
-    stop: watch::Receiver<bool>,
+    wakes: Wakes<P>,
     (status, pulse): (Arc<OutputStatus>, Arc<Pulse>),
 ) {
+    let Wakes { committed, skips, stop } = wakes;
     let work = Work {
         backlog,
         batch: Batch::new(config.batch_bytes, config.batch_records),
         lines: Buffer::default(),
         encoding: Encoding::of(config, attributors),
         batch_bytes: config.batch_bytes,
+        requests: config.concurrency,
+        whole: false,
         next: Next::Here,
         settled: None,
     };
     let mut output = Loop {
         work: Some(work),
         sender,
+        batch_wait: config.batch_wait,
+        ahead: VecDeque::new(),
         committed,
+        skips,
         stop,
         reporter: Reporter::new(&config.name, status),
         stage: format!("output {}", config.name).into(),
@@ -95,6 +114,10 @@ struct Work<B: Backlog> {
     lines: Buffer,
     encoding: Encoding,
     batch_bytes: usize,
+    /// For how many requests a batch is filled.
+    requests: usize,
+    /// No more records belong into the batch.
+    whole: bool,
     /// Where the next batch begins.
     next: Next<B::Cursor>,
     /// Behind the settled records of this and earlier batches, where the spool's own cursor is not there yet.
@@ -114,7 +137,11 @@ struct Loop<S, B: Backlog, P> {
     /// Away only while a blocking step has it.
     work: Option<Work<B>>,
     sender: S,
+    batch_wait: Duration,
+    /// Requests on their way behind the next one, or answered, in the order of their records.
+    ahead: VecDeque<Ahead<S>>,
     committed: watch::Receiver<P>,
+    skips: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
     reporter: Reporter,
     /// What the watchdog calls it.
@@ -138,6 +165,21 @@ struct Loop<S, B: Backlog, P> {
     written: usize,
 }
 
+/// A request that is sent before its turn.
+struct Ahead<S> {
+    /// Of the batch.
+    records: Range<usize>,
+    task: JoinHandle<(S, Outcome)>,
+    /// Something was refused since it was sent.
+    earlier: bool,
+}
+
+impl<S> Drop for Ahead<S> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 enum Quarantined {
     /// Under this name.
     As(String),
@@ -147,7 +189,7 @@ enum Quarantined {
     Changed,
 }
 
-impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
+impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// One batch, or a wait for one.
     async fn turn(&mut self) -> Result<(), Stopped> {
         self.committed.mark_unchanged();
@@ -156,6 +198,12 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         wedge::pending(&self.stage).await;
         if let Some(again) = self.confirm()? {
             return self.send_again(again).await;
+        }
+        if self.is_asked_to_skip()? {
+            self.give_up_old().await?;
+        }
+        if self.deliver_again().await? {
+            return Ok(());
         }
         let work = self.work()?;
         if matches!(work.next, Next::Unsettled) {
@@ -171,12 +219,68 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             }
             return self.wait_for_records().await;
         }
+        self.gather().await?;
         self.reporter.begin();
         let lines = self.work()?.lines.take();
         let delivered = self.deliver(&lines).await;
+        self.ahead.clear();
         let work = self.work()?;
-        work.lines.take_back(lines, work.batch_bytes);
+        work.lines.take_back(lines, work.batch_bytes * work.requests);
         delivered
+    }
+
+    /// Waits for more records while the batch is neither full nor old enough.
+    async fn gather(&mut self) -> Result<(), Stopped> {
+        let until = Instant::now() + self.batch_wait;
+        if self.batch_wait.is_zero() || self.work()?.whole {
+            return Ok(());
+        }
+        self.save().await;
+        while !self.work()?.whole {
+            self.pulse.idle();
+            tokio::select! {
+                changed = self.committed.changed() => changed.map_err(|_| Stopped)?,
+                () = stopped(&mut self.stop) => return Err(Stopped),
+                () = sleep_until(until) => {
+                    self.pulse.working();
+                    return Ok(());
+                }
+            }
+            self.pulse.working();
+            self.committed.mark_unchanged();
+            // a failure shows again when the next batch is read
+            let _ = self.blocking(Work::read_on).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the spool wants room of this output, and not of another.
+    fn is_asked_to_skip(&mut self) -> Result<bool, Stopped> {
+        if !self.skips.has_changed().unwrap_or(false) {
+            return Ok(false);
+        }
+        let asked = self.work()?.backlog.wants_skip();
+        if !asked {
+            self.skips.mark_unchanged();
+        }
+        Ok(asked)
+    }
+
+    /// Gives up the oldest records, if this output is asked to.
+    async fn give_up_old(&mut self) -> Result<(), Stopped> {
+        self.skips.mark_unchanged();
+        match self.blocking(|work| work.backlog.skip()).await? {
+            Ok(0) => Ok(()),
+            Ok(count) => {
+                self.work()?.next = Next::Unsettled;
+                self.reporter.skipped(count);
+                Ok(())
+            }
+            Err(error) => {
+                let text = format!("cannot give up old records: {error}");
+                self.trouble(Reason::Storage, text, None).await
+            }
+        }
     }
 
     /// The cursor is saved on the way when that is due, not at once: commits may come every moment.
@@ -188,6 +292,10 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             tokio::select! {
                 changed = self.committed.changed() => return changed.map_err(|_| Stopped),
                 () = stopped(&mut self.stop) => return Err(Stopped),
+                Ok(()) = self.skips.changed() => {
+                    self.skips.mark_changed();
+                    return Ok(());
+                }
                 () = sleep_until(due), if !self.rested => self.rested = self.save().await,
                 // the next turn confirms
                 () = sleep_until(confirmed.unwrap_or(due)), if confirmed.is_some() => return Ok(()),
@@ -199,14 +307,22 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn deliver(&mut self, lines: &Lines) -> Result<(), Stopped> {
         self.refusals.clear();
         loop {
+            if self.is_asked_to_skip()? {
+                // the records at hand may be among those that are given up
+                let work = self.work()?;
+                work.batch.clear();
+                work.next = Next::Unsettled;
+                return Ok(());
+            }
             let control = self.control.clone();
             match self.work()?.batch.step(control.is_some()) {
                 Step::Send(records) => {
                     if let Some(again) = self.confirm()? {
                         return self.send_again(again).await;
                     }
+                    self.send_ahead(lines)?;
+                    let outcome = self.outcome_of(records.clone(), lines).await?;
                     let lines = lines.slice(records.clone());
-                    let outcome = self.send(lines.clone()).await?;
                     if !self.unconfirmed.is_empty()
                         && let Outcome::Retry { reason, text, after } = outcome
                     {
@@ -231,6 +347,73 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         }
     }
 
+    /// Sends the requests behind the next one, as many as may be on their way. While one is tried again it is alone.
+    fn send_ahead(&mut self, lines: &Lines) -> Result<(), Stopped> {
+        let work = self.work()?;
+        if work.requests == 1 || self.reporter.is_in_trouble() {
+            return Ok(());
+        }
+        let work = self.work()?;
+        let wanted: Vec<Range<usize>> = work.batch.ahead().take(work.requests - 1).collect();
+        for records in wanted {
+            if self.ahead.iter().any(|ahead| ahead.records == records) {
+                continue;
+            }
+            let Some(mut sender) = self.sender.another() else { return Ok(()) };
+            let part = self.marked(records.clone(), lines.slice(records.clone()))?;
+            let task = tokio::spawn(async move {
+                let outcome = sender.send(part).await;
+                (sender, outcome)
+            });
+            self.ahead.push_back(Ahead { records, task, earlier: false });
+        }
+        Ok(())
+    }
+
+    /// The receiver's answer to these records of the batch. Those that an earlier answer has settled are not sent.
+    async fn outcome_of(&mut self, records: Range<usize>, lines: &Lines) -> Result<Outcome, Stopped> {
+        // what is ahead was cut up or settled meanwhile when it is not this
+        self.ahead.retain(|ahead| ahead.records.start >= records.start);
+        if let Some(at) = self.ahead.iter().position(|ahead| ahead.records == records)
+            && let Some(mut ahead) = self.ahead.remove(at)
+        {
+            self.work()?.batch.set_earlier(ahead.earlier);
+            let task = &mut ahead.task;
+            let answered = async {
+                tokio::select! {
+                    biased;
+                    answer = &mut *task => Ok(answer),
+                    () = stopped(&mut self.stop) => timeout(STOP_GRACE, task).await.map_err(|_| Stopped),
+                }
+            };
+            let answer = self.pulse.waiting(answered).await?;
+            return answer.map(|(_, outcome)| outcome).map_err(|_| Stopped);
+        }
+        let work = self.work()?;
+        work.batch.set_earlier(false);
+        let all = lines.slice(records.clone());
+        match work.batch.pending(records.clone()) {
+            None => {
+                let all = self.marked(records, all)?;
+                self.send(all).await
+            }
+            Some(places) => {
+                let part = self.marked(records.clone(), all.only(&places))?;
+                Ok(spread(self.send(part).await?, &places, records.len()))
+            }
+        }
+    }
+
+    /// The lines, known by where these records of the batch stand in the spool.
+    fn marked(&mut self, records: Range<usize>, lines: Lines) -> Result<Lines, Stopped> {
+        let batch = &self.work()?.batch;
+        let place = |record| batch.after(record).map(B::place);
+        Ok(match (place(records.start), place(records.end - 1)) {
+            (Some(first), Some(last)) => lines.at(first, last),
+            _ => lines,
+        })
+    }
+
     /// What the answer to these records of the batch, which are these lines, means for it.
     async fn answered(
         &mut self,
@@ -246,11 +429,13 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             }
             Outcome::TooLarge(text) => (Answer::TooLarge, Refusal { reason: "too-large", text }),
             Outcome::Rejected(text) => (Answer::Rejected, Refusal { reason: "rejected", text }),
+            Outcome::RejectedAt(bad, text) => (Answer::RejectedAt(bad), Refusal { reason: "rejected", text }),
             Outcome::Retry { reason, text, after } => return self.again(Again { reason, text, after }).await,
             Outcome::Hold(text) => return self.trouble(Reason::Held, text, None).await,
             Outcome::Items(items) => return self.answered_each(*items, records, lines).await,
         };
         self.work()?.batch.answered(answer);
+        self.refused();
         self.said.clone_from(&refusal.text);
         if records.len() == 1 {
             self.refusals.insert(records.start, refusal);
@@ -281,6 +466,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
                 why = Some(refusal);
             }
             let refusal = why.clone().unwrap_or_else(no_reason);
+            self.refused();
             self.said.clone_from(&refusal.text);
             self.refusals.insert(records.start + at, refusal);
         }
@@ -306,6 +492,11 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         self.hold.reset();
     }
 
+    /// Something was refused: what is already on its way says nothing of it.
+    fn refused(&mut self) {
+        self.ahead.iter_mut().for_each(|ahead| ahead.earlier = true);
+    }
+
     /// Everything that was sent is sent again.
     async fn again(&mut self, again: Again) -> Result<(), Stopped> {
         if matches!(again.reason, Reason::Timeout | Reason::Broken) {
@@ -317,7 +508,7 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn probed(&mut self, outcome: Outcome) -> Result<(), Stopped> {
         let accepted = match outcome {
             Outcome::Accepted => true,
-            Outcome::TooLarge(_) | Outcome::Rejected(_) => false,
+            Outcome::TooLarge(_) | Outcome::Rejected(_) | Outcome::RejectedAt(..) => false,
             Outcome::Retry { reason, text, after } => return self.trouble(reason, text, after).await,
             Outcome::Hold(text) => return self.trouble(Reason::Held, text, None).await,
             Outcome::Items(items) => match (items.fates.first(), items.again) {
@@ -469,13 +660,23 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let wait = backoff.next(fastrand::u64(..), after);
         self.reporter.trouble(reason, text, wait);
         self.save().await;
-        let pause = async {
+        let pulse = self.pulse.clone();
+        pulse.waiting(self.pause(wait)).await
+    }
+
+    /// Waits before the next try, unless the spool wants room meanwhile.
+    async fn pause(&mut self, wait: Duration) -> Result<(), Stopped> {
+        let mut waited = std::pin::pin!(sleep(wait));
+        loop {
             tokio::select! {
-                () = sleep(wait) => Ok(()),
-                () = stopped(&mut self.stop) => Err(Stopped),
+                () = &mut waited => return Ok(()),
+                () = stopped(&mut self.stop) => return Err(Stopped),
+                Ok(()) = self.skips.changed() => self.skips.mark_changed(),
             }
-        };
-        self.pulse.waiting(pause).await
+            if self.is_asked_to_skip()? {
+                return Ok(());
+            }
+        }
     }
 
     fn work(&mut self) -> Result<&mut Work<B>, Stopped> {
@@ -502,9 +703,9 @@ impl<S: Sender, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 impl<B: Backlog> Work<B> {
     /// Reads the next batch. What was read before a failure is a batch too; the failure shows again after it.
     fn fill(&mut self) -> Result<(), String> {
-        let Work { backlog, batch, lines, encoding, batch_bytes, next, .. } = self;
+        let Work { backlog, batch, lines, batch_bytes, requests, next, .. } = self;
         batch.clear();
-        lines.begin(*batch_bytes);
+        lines.begin(*batch_bytes * *requests);
         match *next {
             Next::Here => Ok(()),
             Next::At(cursor) => backlog.seek(cursor),
@@ -512,14 +713,25 @@ impl<B: Backlog> Work<B> {
         }
         .map_err(|error| error.to_string())?;
         *next = Next::Here;
+        self.whole = false;
+        self.read_on()
+    }
+
+    /// Reads more of the batch.
+    fn read_on(&mut self) -> Result<(), String> {
+        let Work { backlog, batch, lines, encoding, requests, whole, .. } = self;
         let read = backlog.read(&mut |object, index, bytes, after| {
             let draft = encoding.draft(Record { object, index, bytes });
             let bytes = draft.len();
-            if !batch.has_room(bytes) {
+            let next_request =
+                |batch: &mut Batch<B::Cursor>| batch.requests() < *requests && batch.begin_request();
+            if !batch.has_room(bytes) && !next_request(batch) {
+                *whole = true;
                 return ControlFlow::Break(());
             }
             lines.push(|out| draft.append(out));
             batch.push(bytes, after);
+            *whole = !batch.has_room(1) && batch.requests() == *requests;
             ControlFlow::Continue(())
         });
         if batch.is_empty() { read.map_err(|error| error.to_string()) } else { Ok(()) }
@@ -560,6 +772,33 @@ impl<B: Backlog> Work<B> {
     }
 }
 
+/// An answer to the records at these `places` of a request, as an answer to the whole request of `count` records.
+fn spread(outcome: Outcome, places: &[usize], count: usize) -> Outcome {
+    let lone = |refusal| Items { fates: vec![Fate::Refused], refusals: vec![(0, refusal)], again: None };
+    let items = match outcome {
+        Outcome::Accepted => Items { fates: vec![Fate::Accepted; places.len()], ..Items::default() },
+        Outcome::TooLarge(text) if places.len() == 1 => lone(Refusal { reason: "too-large", text }),
+        Outcome::Rejected(text) | Outcome::RejectedAt(_, text) if places.len() == 1 => {
+            lone(Refusal { reason: "rejected", text })
+        }
+        Outcome::RejectedAt(bad, text) => {
+            return match places.get(bad) {
+                Some(&bad) => Outcome::RejectedAt(bad, text),
+                None => Outcome::Rejected(text),
+            };
+        }
+        Outcome::Items(items) => *items,
+        other => return other,
+    };
+    let mut fates = vec![Fate::Again; count];
+    for (&place, fate) in places.iter().zip(items.fates) {
+        fates[place] = fate;
+    }
+    let refusals = items.refusals.into_iter();
+    let refusals = refusals.filter_map(|(at, refusal)| Some((*places.get(at)?, refusal))).collect();
+    Outcome::Items(Box::new(Items { fates, refusals, again: items.again }))
+}
+
 fn no_reason() -> Refusal {
     Refusal { reason: "rejected", text: String::new() }
 }
@@ -569,5 +808,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+mod again;
 #[cfg(test)]
 mod tests;

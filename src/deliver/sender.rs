@@ -8,10 +8,15 @@ use super::lines::Lines;
 const SAID_BYTES: usize = 300;
 
 /// One receiver.
-pub trait Sender: Send {
+pub trait Sender: Send + Sized {
     /// Hands records over. [`Outcome::Accepted`] means that they are the receiver's from now on; after
     /// anything else but [`Outcome::Items`] they may or may not have arrived. May be cancelled: the same holds then.
     fn send(&mut self, lines: Lines) -> impl Future<Output = Outcome> + Send;
+
+    /// A sender to the same receiver that may send at the same time. `None`: there can be only one.
+    fn another(&self) -> Option<Self> {
+        None
+    }
 
     /// Whether the receiver never says what it has: then [`Outcome::Accepted`] only means that records went into a
     /// connection. They count as arrived while that stands ([`super::unconfirmed`]), and are sent again if it breaks.
@@ -40,6 +45,9 @@ pub enum Outcome {
     TooLarge(String),
     /// Something in these lines is bad.
     Rejected(String),
+    /// Something is bad, and this one of the records is said to be it: it is tried alone, and nothing in it together
+    /// with the others. What became of the others is open.
+    RejectedAt(usize, String),
     /// It cannot take them now.
     Retry {
         /// Why, as a metric's label.
@@ -57,8 +65,7 @@ pub enum Outcome {
 
 /// An answer record by record.
 ///
-/// The cursor moves over the records before the first one with [`Fate::Again`], and those from there up to the last
-/// such record are sent again: accepted ones between them, too.
+/// The cursor moves over the records before the first one with [`Fate::Again`]. Only such records are sent again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Items {
     /// What became of each record, in the order sent. Those beyond its end: [`Fate::Again`].

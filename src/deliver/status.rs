@@ -53,6 +53,7 @@ pub struct OutputStatus {
     records: AtomicU64,
     bytes: AtomicU64,
     set_aside: AtomicU64,
+    skipped: AtomicU64,
     retries: [AtomicU64; Reason::ALL.len()],
     standing: Mutex<Standing>,
     /// Kept after it has passed.
@@ -65,6 +66,7 @@ impl Default for OutputStatus {
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             set_aside: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
             retries: Default::default(),
             standing: Mutex::new(Standing { state: State::Idle, since: now() }),
             last_error: Mutex::default(),
@@ -86,6 +88,11 @@ impl OutputStatus {
     /// Records that the receiver refused and that are in the quarantine.
     pub fn set_aside_records(&self) -> u64 {
         self.set_aside.load(Ordering::Relaxed)
+    }
+
+    /// Records that were given up because the spool was full (`on_full = "skip"`).
+    pub fn skipped_records(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     /// Requests that were not answered well, by reason.
@@ -127,6 +134,8 @@ pub(super) struct Reporter {
     open: bool,
     set_aside_logged: Option<Instant>,
     set_aside_since: u64,
+    skipped_logged: Option<Instant>,
+    skipped_since: u64,
     not_saved_logged: Option<Instant>,
 }
 
@@ -139,6 +148,8 @@ impl Reporter {
             open: false,
             set_aside_logged: None,
             set_aside_since: 0,
+            skipped_logged: None,
+            skipped_since: 0,
             not_saved_logged: None,
         }
     }
@@ -192,6 +203,25 @@ impl Reporter {
                 self.output
             );
         }
+    }
+
+    /// Records were given up.
+    pub(super) fn skipped(&mut self, count: u64) {
+        self.status.skipped.fetch_add(count, Ordering::Relaxed);
+        self.skipped_since += count;
+        if due(&mut self.skipped_logged) {
+            let count = std::mem::take(&mut self.skipped_since);
+            log::warn!(
+                "output {}: the spool is full because of it, so it gave up {count} of its oldest record(s); the other \
+                 outputs get them all the same",
+                self.output
+            );
+        }
+    }
+
+    /// The last request was not answered well.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        !matches!(self.status.standing().state, State::Idle | State::Sending)
     }
 
     /// The cursor could not be made durable.

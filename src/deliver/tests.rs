@@ -106,7 +106,16 @@ impl Sender for Strict {
 }
 
 fn config(kind: OutputKind) -> Output {
-    Output { name: "siem".into(), kind, format: Format::Raw, batch_bytes: 1500, batch_records: 100 }
+    Output {
+        name: "siem".into(),
+        kind,
+        format: Format::Raw,
+        batch_bytes: 1500,
+        batch_records: 100,
+        batch_wait: Duration::ZERO,
+        on_full: OnFull::Hold,
+        concurrency: 1,
+    }
 }
 
 /// Runs the loop until it is drained and stopped, or for some virtual time at most.
@@ -116,9 +125,9 @@ async fn run(place: &Place, accepted: &Arc<Mutex<Vec<usize>>>, at_most: Duration
     let status = Arc::new(OutputStatus::default());
     let config = config(OutputKind::Stdout);
     let sender = Strict(accepted.clone());
-    let face = (status, Arc::default());
-    let running =
-        output::run(&config, Arc::default(), sender, backlog, place.spool.subscribe(), stopping, face);
+    let (committed, skips) = (place.spool.subscribe(), place.spool.subscribe_skips());
+    let wakes = output::Wakes { committed, skips, stop: stopping };
+    let running = output::run(&config, Arc::default(), sender, backlog, wakes, (status, Arc::default()));
     let _ = timeout(at_most, async {
         tokio::join!(running, async {
             place.drained().await;
@@ -175,7 +184,13 @@ async fn an_output_into_a_file_follows_the_commits_and_goes_on_after_a_restart()
         let mut place = open(&disk);
         let (stop, stopping) = watch::channel(false);
         let status = Arc::new(OutputStatus::default());
-        let kind = OutputKind::File { path: path.clone(), rotate_bytes: u64::MAX, rotate_keep: 1 };
+        let kind = OutputKind::File(crate::config::File {
+            path: path.clone(),
+            rotate_bytes: u64::MAX,
+            rotate_age: None,
+            rotate_keep: 1,
+            gzip: false,
+        });
         let task = output(
             config(kind),
             Arc::default(),

@@ -148,6 +148,7 @@ impl Queue {
             day: key.day(),
             slice: Slice::of(key.stream()),
             stamp: key.stamp(),
+            again: false,
             outcome: Some(Outcome::Failed(FailKind::Transient)),
         })
     }
@@ -288,6 +289,8 @@ pub struct Ticket {
     day: Date,
     slice: Slice,
     stamp: PrimitiveDateTime,
+    /// The object was quarantined, and is in the books so.
+    again: bool,
     /// What the drop reports; `None`: there was nothing to do.
     outcome: Option<Outcome>,
 }
@@ -310,6 +313,17 @@ impl Ticket {
     /// Gives the ticket back: the ledger holds the object already.
     pub fn release(mut self) {
         self.outcome = None;
+    }
+
+    /// The same ticket, for an object that was quarantined and is tried again: the books hold it already.
+    pub fn again(mut self) -> Ticket {
+        self.again = true;
+        self
+    }
+
+    /// Whether the object is in the books as quarantined.
+    pub fn is_again(&self) -> bool {
+        self.again
     }
 
     /// Stamp of the object's name, UTC.

@@ -375,7 +375,11 @@ fn plain(field: Field<'_>) -> Option<Cow<'_, str>> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text != HIDDEN && !text.chars().any(char::is_control)
+    let ascii = text.bytes().fold((true, true), |(all, plain), byte| {
+        (all & byte.is_ascii(), plain & (byte >= b' ') & (byte != 0x7f))
+    });
+    let plain = ascii.1 && (ascii.0 || !text.chars().any(char::is_control));
+    plain && !text.is_empty() && text != HIDDEN
 }
 
 #[cfg(test)]

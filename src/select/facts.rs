@@ -57,15 +57,15 @@ impl Keys {
     pub(super) fn read<'a>(&self, record: &'a [u8]) -> Facts<'a> {
         let mut facts = Facts { record, values: [None; SLOTS], rest: Field::Absent };
         let mut missing = self.keys.len();
-        for (key, value) in field::members(record) {
-            if missing == 0 {
-                break;
-            }
+        let mut members = field::members(record);
+        while missing > 0
+            && let Some((key, value)) = members.next()
+        {
             if value == Field::Unreadable && key.is_empty() {
                 facts.rest = Field::Unreadable;
                 break;
             }
-            if let Some(slot) = self.slot(key)
+            if let Some(slot) = self.slot(key, members.key_has_escapes())
                 && facts.values[slot].is_none()
             {
                 facts.values[slot] = Some(value);
@@ -75,7 +75,7 @@ impl Keys {
         facts
     }
 
-    fn slot(&self, key: &[u8]) -> Option<usize> {
+    fn slot(&self, key: &[u8], has_escapes: bool) -> Option<usize> {
         if key.len() <= KEY_BYTES {
             let same_len = usize::from(self.of_len[key.len()])..usize::from(self.of_len[key.len() + 1]);
             for slot in same_len {
@@ -84,8 +84,7 @@ impl Keys {
                 }
             }
         }
-        // Only an escape makes other bytes the same key.
-        if !key.contains(&b'\\') {
+        if !has_escapes {
             return None;
         }
         self.keys.iter().position(|known| text::is(key, known.as_bytes()))

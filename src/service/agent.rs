@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::books::{OutputBooks, SourceBooks};
 use super::minder::Stages;
+use super::retry::Retries;
 use super::storekeeper::{Job, StoreStatus, Storekeeper};
 use super::{wedge, workers};
 use crate::aws::credentials::Provider;
@@ -40,7 +41,7 @@ use crate::net::{self, Backoff};
 use crate::select::Attributors;
 use crate::select::remembered::Remembered;
 use crate::spool::std_disk::StdDisk;
-use crate::spool::{self, Quarantine, Recovery, Spool, Writer};
+use crate::spool::{self, Cursor, Quarantine, Recovery, Spool, Writer};
 use crate::status::{View, text};
 
 /// Time that fetches and requests in flight get when the agent stops.
@@ -153,6 +154,7 @@ impl Agent {
         agent.start_workers(&buckets, jobs, stages);
         agent.start_polls(&buckets, &disk, once, stages);
         agent.start_receivers(queues, (&disk, &quarantine), once, stages);
+        agent.start_retries(disk, quarantine, once);
         Ok(agent)
     }
 
@@ -216,6 +218,27 @@ impl Agent {
                 }
             });
         }
+    }
+
+    /// It ends as a poll does.
+    fn start_retries(&mut self, disk: StdDisk, quarantine: Quarantine<StdDisk>, once: bool) {
+        let retries = Retries {
+            disk,
+            ledger: self.ledger.clone(),
+            quarantine,
+            spool: self.spool.clone(),
+            queue: self.queue.clone(),
+            sources: self.sources.clone(),
+            outputs: self.config.outputs.iter().map(|output| output.name.clone()).collect(),
+        };
+        let stop = self.stop_of_polls();
+        self.polls.spawn_local(async move {
+            tokio::select! {
+                () = retries.run(once) => {}
+                () = stop => {}
+            }
+            None
+        });
     }
 
     fn start_receivers(
@@ -299,8 +322,9 @@ impl Agent {
         let outputs = self.config.outputs.iter().filter_map(|output| {
             let cursor = self.spool.cursor(&output.name).ok()?;
             let drained = self.spool.drained(&output.name);
-            let (output, delivered, rejected) = (&*output.name, cursor.delivered, cursor.rejected);
-            Some(OutputBooks { output, kept, delivered, rejected, drained }.to_string())
+            let Cursor { delivered, rejected, skipped, .. } = cursor;
+            let output = &*output.name;
+            Some(OutputBooks { output, kept, delivered, rejected, skipped, drained }.to_string())
         });
         sources.chain(outputs).collect()
     }

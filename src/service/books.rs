@@ -41,6 +41,8 @@ pub struct OutputBooks<'a> {
     pub delivered: u64,
     /// Records the receiver refused for good: they are in the quarantine.
     pub rejected: u64,
+    /// Records given up because the spool was full (`on_full = "skip"`).
+    pub skipped: u64,
     /// Nothing waits. An output that was added later than the first never saw all that was kept, so for one that is
     /// drained `kept` is what it has seen.
     pub drained: bool,
@@ -48,13 +50,14 @@ pub struct OutputBooks<'a> {
 
 impl fmt::Display for OutputBooks<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let OutputBooks { output, kept, delivered, rejected, drained } = self;
-        let seen = delivered + rejected;
+        let OutputBooks { output, kept, delivered, rejected, skipped, drained } = self;
+        let seen = delivered + rejected + skipped;
         let kept = if *drained { seen } else { *kept };
         let waiting = kept.saturating_sub(seen);
-        write!(
-            f,
-            "books: output {output}: kept {kept} = delivered {delivered} + rejected {rejected} + waiting {waiting}"
-        )
+        write!(f, "books: output {output}: kept {kept} = delivered {delivered} + rejected {rejected} + ")?;
+        if *skipped > 0 {
+            write!(f, "skipped {skipped} + ")?;
+        }
+        write!(f, "waiting {waiting}")
     }
 }

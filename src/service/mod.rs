@@ -6,6 +6,7 @@
 //! | `agent` | one configuration at work: everything that is started for it and stopped with it |
 //! | `workers` | fetch workers: queue → GET → storekeeper |
 //! | `storekeeper` | the one thread that decodes, selects, spools, commits and reclaims |
+//! | `retry` | tries again what was set aside, when somebody asks for it |
 //! | `books` | the books of invariant 4, as they are printed |
 //! | `watchdog`, `minder` | which stage stands still, and the thread that looks and pets systemd |
 //! | `log`, `notify` | journald and systemd |
@@ -21,6 +22,7 @@ pub mod log;
 pub mod minder;
 pub mod nodump;
 pub mod notify;
+pub mod retry;
 pub mod run;
 pub mod storekeeper;
 pub mod watchdog;

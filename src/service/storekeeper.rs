@@ -16,7 +16,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,6 +97,8 @@ pub struct StoreStatus {
     pub full: AtomicBool,
     /// What each rule removed.
     pub drops: RuleDrops,
+    /// Objects whose books did not balance: always none, unless trailspool has a defect. The spool refuses their end.
+    pub unbalanced: AtomicU64,
     fault: Mutex<Option<String>>,
 }
 
@@ -308,6 +310,11 @@ impl<D: Disk> Storekeeper<D> {
         // Its buffers are free for the worker's next fetch before the worker hears that it may begin one.
         drop(body);
         let answer = match stored {
+            Ok((ObjectFate::Quarantined, _)) if wanted.ticket.is_again() => {
+                // Its entry is newer now; the books hold it already.
+                wanted.ticket.settle(Outcome::Quarantined);
+                Read::Taken
+            }
             Ok((fate, counts)) => {
                 self.ended.push(Ended { wanted, fate, counts });
                 self.first_ended.get_or_insert_with(Instant::now);
@@ -363,7 +370,11 @@ impl<D: Disk> Storekeeper<D> {
                 Err(another_body(wanted, body.bytes_read(), "it is no gzip"))
             }
             Ok((counts, summary)) => {
-                self.end(id, ObjectFate::Collected, counts)?;
+                let fate = match wanted.ticket.is_again() {
+                    true => ObjectFate::Recollected,
+                    false => ObjectFate::Collected,
+                };
+                self.end(id, fate, counts)?;
                 if summary.trailing > 0 {
                     warn!(
                         "{}: {} bytes after the last gzip member are not covered by its checksum and were not read",
@@ -371,7 +382,7 @@ impl<D: Disk> Storekeeper<D> {
                         summary.trailing
                     );
                 }
-                Ok((ObjectFate::Collected, counts))
+                Ok((fate, counts))
             }
             Err(missed @ (Missed::Disk(_) | Missed::RolledBack)) => Err(missed),
             Err(missed) => {
@@ -421,14 +432,17 @@ impl<D: Disk> Storekeeper<D> {
             return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
         raw.finish().map_err(no_quarantine)?;
-        self.with_room(|writer| writer.begin(id))?;
-        self.end(id, ObjectFate::Quarantined, Counts::default())?;
+        if !wanted.ticket.is_again() {
+            self.with_room(|writer| writer.begin(id))?;
+            self.end(id, ObjectFate::Quarantined, Counts::default())?;
+        }
         warn!("{}: set aside whole: {}", name(id), unfit.why);
         Ok((ObjectFate::Quarantined, Counts::default()))
     }
 
     fn end(&mut self, id: &ObjectId, fate: ObjectFate, counts: Counts) -> Result<(), Missed> {
         if !counts.balance() {
+            self.status.unbalanced.fetch_add(1, Ordering::Relaxed);
             error!("{}: the books do not balance, this is a defect of trailspool: {counts:?}", name(id));
         }
         self.with_room(|writer| writer.end(fate, &counts))
@@ -464,6 +478,7 @@ impl<D: Disk> Storekeeper<D> {
         if self.reclaim() {
             return Ok(());
         }
+        self.spool.ask_to_skip();
         if self.stop.load(Ordering::Relaxed) {
             return Err(Missed::Later("stopping while the spool is full; it is fetched again".into()));
         }
@@ -499,7 +514,7 @@ impl<D: Disk> Storekeeper<D> {
         }
         for ended in self.ended.drain(..) {
             ended.wanted.ticket.settle(match ended.fate {
-                ObjectFate::Collected => Outcome::Done,
+                ObjectFate::Collected | ObjectFate::Recollected => Outcome::Done,
                 ObjectFate::Quarantined => Outcome::Quarantined,
             });
         }

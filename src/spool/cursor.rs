@@ -3,15 +3,18 @@
 //! ```text
 //! cursors/<output>.cur, replaced atomically
 //!  0  8  magic "TRLCURSR"
-//!  8  4  version u32, 1
+//!  8  4  version u32, 2
 //! 12 16  begin    position
 //! 28 16  frame    position
 //! 44  4  record u32
 //! 48  8  delivered u64
 //! 56  8  rejected u64
-//! 64  4  crc32 of the 64 bytes before
-//! 68
+//! 64  8  skipped u64
+//! 72  4  crc32 of the 72 bytes before
+//! 76
 //! ```
+//!
+//! Version 1, which is read too, had no `skipped`: its crc32 stood at 64.
 //!
 //! The counts stand in the same file as the place, so that they agree with it after any crash.
 
@@ -28,8 +31,10 @@ pub(super) const DIR: &str = "cursors";
 
 const SUFFIX: &str = ".cur";
 const MAGIC: &[u8; 8] = b"TRLCURSR";
-const VERSION: u32 = 1;
-const BYTES: usize = 68;
+const VERSION: u32 = 2;
+const BYTES: usize = 76;
+const BYTES_1: usize = 68;
+const CRC: usize = 4;
 
 /// How far an output has come. Everything before is acknowledged.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
@@ -44,6 +49,8 @@ pub struct Cursor {
     pub delivered: u64,
     /// Records set aside by the output, all time.
     pub rejected: u64,
+    /// Records given up to make room in the spool, all time.
+    pub skipped: u64,
 }
 
 impl Cursor {
@@ -66,12 +73,13 @@ impl Cursor {
         bytes[44..48].copy_from_slice(&self.record.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.delivered.to_le_bytes());
         bytes[56..64].copy_from_slice(&self.rejected.to_le_bytes());
-        let crc = frame::checksum(0, &[&bytes[..64]]);
-        bytes[64..].copy_from_slice(&crc.to_le_bytes());
+        bytes[64..72].copy_from_slice(&self.skipped.to_le_bytes());
+        let crc = frame::checksum(0, &[&bytes[..BYTES - CRC]]);
+        bytes[BYTES - CRC..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; BYTES]) -> Option<Cursor> {
+    fn from_bytes(bytes: &[u8]) -> Option<Cursor> {
         let rest = bytes.strip_prefix(MAGIC)?;
         let (version, rest) = frame::take_u32(rest)?;
         let (begin, rest) = frame::take_position(rest)?;
@@ -79,9 +87,14 @@ impl Cursor {
         let (record, rest) = frame::take_u32(rest)?;
         let (delivered, rest) = frame::take_u64(rest)?;
         let (rejected, rest) = frame::take_u64(rest)?;
+        let (skipped, rest) = match (version, bytes.len()) {
+            (1, BYTES_1) => (0, rest),
+            (VERSION, BYTES) => frame::take_u64(rest)?,
+            _ => return None,
+        };
         let (crc, _) = frame::take_u32(rest)?;
-        let good = version == VERSION && crc == frame::checksum(0, &[&bytes[..64]]);
-        good.then_some(Cursor { begin, frame: position, record, delivered, rejected })
+        let good = crc == frame::checksum(0, &[&bytes[..bytes.len() - CRC]]);
+        good.then_some(Cursor { begin, frame: position, record, delivered, rejected, skipped })
     }
 }
 
@@ -105,7 +118,7 @@ pub(super) fn load<D: Disk>(disk: &D, output: &str) -> io::Result<Kept> {
     };
     let mut bytes = [0; BYTES + 1];
     let len = read_full(&file, 0, &mut bytes)?;
-    let cursor = bytes[..len].try_into().ok().and_then(Cursor::from_bytes);
+    let cursor = Cursor::from_bytes(&bytes[..len]);
     Ok(cursor.map_or(Kept::Unreadable, Kept::Cursor))
 }
 
@@ -135,7 +148,8 @@ mod tests {
         disk.create_dir(DIR).unwrap();
         assert_eq!(load(&disk, "siem").unwrap(), Kept::Nothing);
         let at = |segment, offset| Position { segment, offset };
-        let cursor = Cursor { begin: at(1, 2), frame: at(3, 4), record: 5, delivered: 6, rejected: 7 };
+        let cursor =
+            Cursor { begin: at(1, 2), frame: at(3, 4), record: 5, delivered: 6, rejected: 7, skipped: 8 };
         save(&disk, "siem", cursor).unwrap();
         assert_eq!(load(&disk, "siem").unwrap(), Kept::Cursor(cursor));
         assert_eq!(output("siem.cur"), Some("siem"));
@@ -145,5 +159,18 @@ mod tests {
             disk.flip(&path("siem"), offset, 0x40);
         }
         assert_eq!(load(&disk, "siem").unwrap(), Kept::Cursor(cursor));
+    }
+
+    #[test]
+    fn a_cursor_of_version_1_is_read() {
+        let at = |segment, offset| Position { segment, offset };
+        let cursor =
+            Cursor { begin: at(1, 2), frame: at(3, 4), record: 5, delivered: 6, rejected: 7, skipped: 0 };
+        let mut bytes = cursor.to_bytes()[..BYTES_1].to_vec();
+        bytes[8] = 1;
+        let crc = frame::checksum(0, &[&bytes[..BYTES_1 - CRC]]);
+        bytes[BYTES_1 - CRC..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Cursor::from_bytes(&bytes), Some(cursor));
+        assert_eq!(Cursor::from_bytes(&bytes[..60]), None);
     }
 }

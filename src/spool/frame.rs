@@ -6,7 +6,7 @@
 //! records  kind 0x2b   begin position (16) | one or more of: index u32 | len u32 | bytes
 //! packed   kind 0x71   begin position (16) | plain u32: bytes of what stands behind the position of the records frame
 //!                      that this one stands for, 1 to 65,536 | those bytes as one LZ4 block, which is shorter
-//! end      kind 0x4d   begin position (16) | fate u8 (1 collected, 2 quarantined)
+//! end      kind 0x4d   begin position (16) | fate u8 (1 collected, 2 quarantined, 3 collected after it was quarantined)
 //!                      | records u64 | kept u64 | dropped u64 | duplicate u64 | quarantined u64
 //! ```
 //!
@@ -196,6 +196,7 @@ fn content(kind: u8, payload: &[u8]) -> Option<Frame<'_>> {
             let fate = match fate {
                 1 => ObjectFate::Collected,
                 2 => ObjectFate::Quarantined,
+                3 => ObjectFate::Recollected,
                 _ => return None,
             };
             let (records, rest) = take_u64(rest)?;
@@ -235,6 +236,7 @@ pub fn push_end(buf: &mut Vec<u8>, begin: Position, fate: ObjectFate, counts: &C
     buf.push(match fate {
         ObjectFate::Collected => 1,
         ObjectFate::Quarantined => 2,
+        ObjectFate::Recollected => 3,
     });
     for n in [counts.records, counts.kept, counts.dropped, counts.duplicate, counts.quarantined] {
         buf.extend_from_slice(&n.to_le_bytes());

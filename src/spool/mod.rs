@@ -33,12 +33,14 @@ pub mod frame;
 pub mod pack;
 pub mod position;
 pub mod quarantine;
+pub mod retry;
 pub mod std_disk;
 
 mod cursor;
 mod reader;
 mod recovery;
 mod segment;
+mod view;
 mod writer;
 
 pub use cursor::Cursor;
@@ -46,6 +48,7 @@ pub use position::{Committed, Position};
 pub use quarantine::Quarantine;
 pub use reader::{Reader, Visit};
 pub use recovery::{Opened, Recovery, open};
+pub use view::{Sight, View};
 pub use writer::{Uncommitted, Writer};
 
 use crate::limits;
@@ -218,6 +221,8 @@ pub struct Spool<D: Disk> {
     /// Signalled when an output's need for old segments has changed.
     moved: Condvar,
     committed: watch::Sender<Position>,
+    /// Changes when an output is asked to give up records.
+    skips: watch::Sender<()>,
     /// One at a time saves an output's cursor, so that an older one never replaces a newer one.
     saving: Vec<Mutex<()>>,
 }
@@ -250,6 +255,10 @@ struct Standing {
     saved: Cursor,
     /// Between these two there is no record: who acknowledged up to the first has acknowledged up to the second.
     empty: Option<((Position, u32), Position)>,
+    /// It gives up its oldest records rather than hold a full spool.
+    may_skip: bool,
+    /// The segment that it is asked to give up.
+    skip: Option<u64>,
 }
 
 impl<D: Disk> Spool<D> {
@@ -261,6 +270,11 @@ impl<D: Disk> Spool<D> {
     /// Wakes with every commit that ended an object.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.committed.subscribe()
+    }
+
+    /// Wakes whoever waits for commits, without one: there is something else to do.
+    pub fn wake(&self) {
+        self.committed.send_modify(|_| {});
     }
 
     /// Bytes of the segment files.
@@ -340,6 +354,56 @@ impl<D: Disk> Spool<D> {
         shared.outputs[index].cursor.place() >= (shared.committed, 0)
     }
 
+    /// From now on the output gives up its oldest records when the spool is full because of it.
+    pub fn let_skip(&self, output: &str) {
+        if let Ok(index) = self.index(output) {
+            self.lock().outputs[index].may_skip = true;
+        }
+    }
+
+    /// The spool is full. When nothing but outputs that may give up records needs the oldest segment, they are asked to
+    /// give it up; otherwise nothing happens. `true`: some were asked, now or before.
+    pub fn ask_to_skip(&self) -> bool {
+        let mut shared = self.lock();
+        let committed = shared.committed.segment;
+        let Some(oldest) = shared.outputs.iter().map(|output| output.cursor.begin.segment).min() else {
+            return false;
+        };
+        // the segment that is written cannot go
+        let mut needing: Vec<&mut Standing> =
+            shared.outputs.iter_mut().filter(|output| output.cursor.begin.segment == oldest).collect();
+        if oldest >= committed || !needing.iter().all(|output| output.may_skip) {
+            return false;
+        }
+        let mut news = false;
+        for output in &mut needing {
+            news |= output.skip.replace(oldest) != Some(oldest);
+        }
+        drop(shared);
+        if news {
+            self.skips.send_replace(());
+        }
+        true
+    }
+
+    /// Wakes when outputs are asked to give up records.
+    pub fn subscribe_skips(&self) -> watch::Receiver<()> {
+        self.skips.subscribe()
+    }
+
+    /// The segment that the output is asked to give up, with everything before it.
+    pub fn wants_skipped(&self, output: &str) -> Option<u64> {
+        let index = self.index(output).ok()?;
+        self.lock().outputs[index].skip
+    }
+
+    /// The output has done so.
+    pub fn skipped(&self, output: &str) {
+        if let Ok(index) = self.index(output) {
+            self.lock().outputs[index].skip = None;
+        }
+    }
+
     /// The oldest segment that an output has yet to read. The ledger's checkpoint should reach it: what is older
     /// waits for nothing else.
     pub fn needed_by_outputs(&self) -> u64 {
@@ -391,7 +455,8 @@ impl<D: Disk> Spool<D> {
             if cursor != acknowledged {
                 self.stand(shared, index, cursor);
             }
-            return Cursor { delivered: stand.delivered, rejected: stand.rejected, ..cursor };
+            let Cursor { delivered, rejected, skipped, .. } = stand;
+            return Cursor { delivered, rejected, skipped, ..cursor };
         }
         stand
     }

@@ -20,10 +20,27 @@ impl Position {
         (u128::from(self.segment) | (u128::from(self.offset) << 64)).to_le_bytes()
     }
 
+    /// The inverse of its text, `SEGMENT:OFFSET`: 16 hex digits as in the file's name, and bytes. Without an offset, the
+    /// beginning of the segment.
+    pub fn parse(text: &str) -> Option<Position> {
+        let (segment, offset) = text.split_once(':').unwrap_or((text, "0"));
+        let plain = |text: &str, radix| text.bytes().all(|byte| char::from(byte).is_digit(radix));
+        if !plain(segment, 16) || !plain(offset, 10) {
+            return None;
+        }
+        Some(Position { segment: u64::from_str_radix(segment, 16).ok()?, offset: offset.parse().ok()? })
+    }
+
     /// The inverse of [`Position::to_bytes`].
     pub fn from_bytes(bytes: [u8; Position::BYTES]) -> Position {
         let both = u128::from_le_bytes(bytes);
         Position { segment: both as u64, offset: (both >> 64) as u64 }
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}:{}", self.segment, self.offset)
     }
 }
 
@@ -55,6 +72,11 @@ mod tests {
         let bytes = position.to_bytes();
         assert_eq!(bytes, [2, 1, 0, 0, 0, 0, 0, 0, 0x0b, 0x0a, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Position::from_bytes(bytes), position);
+        assert_eq!(Position::parse(&position.to_string()), Some(position));
+        assert_eq!(Position::parse("1f"), Some(Position { segment: 0x1f, offset: 0 }));
+        for text in ["", ":", "x:1", "1:x", "+1", "1:+2", "1:2:3", "11111111111111111:0"] {
+            assert_eq!(Position::parse(text), None, "{text}");
+        }
         assert!(Position { segment: 1, offset: 9 } < Position { segment: 2, offset: 0 });
     }
 }

@@ -18,6 +18,7 @@
 //! * Bounded: when `max_bytes` are reached, entries are kept without raw bytes; beyond
 //!   [`limits::QUARANTINE_ENTRIES`] they are only counted. Nothing ever waits for room here.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -108,6 +109,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     totals: Totals,
+    /// Records that are to be sent again: the output, and the entry.
+    offers: VecDeque<(Box<str>, String)>,
     /// For temporary names: two threads may set the same thing aside at once.
     writers: u64,
 }
@@ -132,8 +135,19 @@ impl<D: Disk> Quarantine<D> {
             totals.entries += 1;
             totals.bytes += len;
         }
-        let state = Mutex::new(State { totals, writers: 0 });
+        let state = Mutex::new(State { totals, ..State::default() });
         Ok(Quarantine { disk, shared: Arc::new(Shared { max_bytes, max_entries, state }) })
+    }
+
+    /// For looking at it only, beside a running agent: nothing is made or removed, and there are no totals.
+    pub fn view(disk: D) -> Quarantine<D> {
+        let state = Mutex::new(State::default());
+        Quarantine { disk, shared: Arc::new(Shared { max_bytes: 0, max_entries: 0, state }) }
+    }
+
+    /// The file of an entry, within the state directory.
+    pub fn path(id: &str) -> String {
+        path(id)
     }
 
     /// Sets something aside. Durable on return.
@@ -209,6 +223,37 @@ impl<D: Disk> Quarantine<D> {
             true => Ok(stored),
             false => Err(damaged(id)),
         }
+    }
+
+    /// An entry without its raw bytes.
+    pub fn entry(&self, id: &str) -> io::Result<Stored> {
+        self.stored(id).map(|(stored, _)| stored)
+    }
+
+    /// Offers a refused record to its output once more. There are no more offers than entries.
+    pub fn offer(&self, output: &str, id: String) {
+        let mut state = self.shared.lock();
+        if !state.offers.iter().any(|(_, offered)| *offered == id) {
+            state.offers.push_back((output.into(), id));
+        }
+    }
+
+    /// The first entry that an output is offered.
+    pub fn offered(&self, output: &str) -> Option<String> {
+        let state = self.shared.lock();
+        state.offers.iter().find(|(to, _)| **to == *output).map(|(_, id)| id.clone())
+    }
+
+    /// The request for an entry is settled, durably, and the offer of it with it.
+    pub fn settle(&self, id: &str) -> io::Result<()> {
+        super::retry::settle(&self.disk, id)?;
+        self.shared.lock().offers.retain(|(_, offered)| offered != id);
+        Ok(())
+    }
+
+    /// Whether some output has an offer before it.
+    pub fn has_offers(&self) -> bool {
+        !self.shared.lock().offers.is_empty()
     }
 
     /// Removes an entry, durably: it was dealt with.

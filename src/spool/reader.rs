@@ -98,6 +98,7 @@ impl<D: Disk> Reader<D> {
                                     record: *done + 1,
                                     delivered: stand.delivered + 1,
                                     rejected: stand.rejected,
+                                    skipped: stand.skipped,
                                 };
                                 if visit(object, index, record, cursor).is_break() {
                                     return Ok(());

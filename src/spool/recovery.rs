@@ -125,7 +125,7 @@ pub fn open<D: Disk>(
 
 /// A file that is named like a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct File {
+pub(super) struct File {
     number: u64,
     len: u64,
     header: Header,
@@ -133,21 +133,21 @@ struct File {
 
 /// The part of a segment that belongs to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
-    number: u64,
-    end: u64,
+pub(super) struct Part {
+    pub(super) number: u64,
+    pub(super) end: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Chain {
+pub(super) struct Chain {
     /// Oldest first.
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
     /// Segments that belong to the log and are not there, though older ones are, or are shorter than they were.
-    gaps: Vec<u64>,
+    pub(super) gaps: Vec<u64>,
 }
 
 /// The log, as the headers tell it. `files` are in order; everything before `known` is durable. A core.
-fn chain(files: &[File], known: Position) -> Chain {
+pub(super) fn chain(files: &[File], known: Position) -> Chain {
     let whole = |file: &File| !matches!(file.header, Header::Unreadable | Header::Foreign);
     let real = |file: &File| whole(file) || file.number <= known.segment;
     let mut chain = Chain::default();
@@ -176,7 +176,7 @@ fn chain(files: &[File], known: Position) -> Chain {
     chain
 }
 
-fn list<D: Disk>(disk: &D) -> Result<Vec<File>, SpoolError> {
+pub(super) fn list<D: Disk>(disk: &D) -> Result<Vec<File>, SpoolError> {
     let mut files = Vec::new();
     for (name, len) in disk.list(segment::DIR).map_err(SpoolError::disk("list", segment::DIR))? {
         let Some(number) = segment::number(&name) else { continue };
@@ -190,6 +190,15 @@ fn list<D: Disk>(disk: &D) -> Result<Vec<File>, SpoolError> {
     }
     files.sort_unstable_by_key(|file| file.number);
     Ok(files)
+}
+
+/// Up to here in a segment a frame that does not check out has rotted; behind it, the log ends there.
+pub(super) fn durable_end(part: &Part, newest: bool, known: Position) -> u64 {
+    match newest {
+        true if known.segment == part.number => known.offset.min(part.end),
+        true if known.segment < part.number => 0,
+        _ => part.end,
+    }
 }
 
 fn open_segment<D: Disk>(disk: &D, number: u64) -> Result<D::File, SpoolError> {
@@ -259,12 +268,7 @@ impl<D: Disk> Scan<'_, D> {
     ) -> Result<Option<Mark>, SpoolError> {
         let path = segment::path(part.number);
         let mut end = None;
-        // Up to here a frame that does not check out has rotted.
-        let durable = match newest {
-            true if self.known.segment == part.number => self.known.offset.min(part.end),
-            true if self.known.segment < part.number => 0,
-            _ => part.end,
-        };
+        let durable = durable_end(part, newest, self.known);
         if durable < HEADER {
             // The header is as doubtful as the frames.
             rewrite(file, 0, HEADER).map_err(SpoolError::disk("write", &*path))?;
@@ -449,12 +453,15 @@ fn shared<D: Disk>(
             cursor: cursor.unwrap_or(new),
             saved: cursor.unwrap_or(Cursor::default()),
             empty: None,
+            may_skip: false,
+            skip: None,
         })
         .collect();
     let saving = cursors.iter().map(|_| Mutex::new(())).collect();
     let shared = Mutex::new(Shared { segments, committed, outputs, moves: 0, damaged: 0 });
     let (published, _) = watch::channel(committed);
-    Spool { disk, options, quarantine, shared, moved: Condvar::new(), committed: published, saving }
+    let skips = watch::Sender::new(());
+    Spool { disk, options, quarantine, shared, moved: Condvar::new(), committed: published, skips, saving }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::pulse::Pulse;
 #[derive(Debug, Clone)]
 pub struct StdDisk {
     root: Arc<Path>,
+    /// Nothing is changed, and nothing needs to be writable.
+    read_only: bool,
     pulse: Arc<Pulse>,
 }
 
@@ -31,7 +33,28 @@ impl StdDisk {
     /// Opens a folder; makes it, and the folders above it, when it is not there.
     pub fn open(root: &Path) -> io::Result<StdDisk> {
         make_durably(root)?;
-        Ok(StdDisk { root: root.into(), pulse: Arc::default() })
+        Ok(StdDisk { root: root.into(), read_only: false, pulse: Arc::default() })
+    }
+
+    /// A folder that is there, for changing something in it; nothing is made.
+    pub fn existing(root: &Path) -> StdDisk {
+        StdDisk { root: root.into(), read_only: false, pulse: Arc::default() }
+    }
+
+    /// A folder for looking at it. Whatever would change it fails.
+    pub fn read_only(root: &Path) -> io::Result<StdDisk> {
+        match fs::metadata(root)?.is_dir() {
+            true => Ok(StdDisk { root: root.into(), read_only: true, pulse: Arc::default() }),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// The place of `path`, for changing it.
+    fn place(&self, path: &str) -> io::Result<PathBuf> {
+        match self.read_only {
+            false => self.locate(path),
+            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        }
     }
 
     /// The same folder; each operation on a file that is opened from here on is a beat.
@@ -66,30 +89,34 @@ impl Disk for StdDisk {
     type File = StdFile;
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        make_durably(&self.locate_dir(dir)?)
+        match self.read_only {
+            false => make_durably(&self.locate_dir(dir)?),
+            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        }
     }
 
     fn create(&self, path: &str) -> io::Result<StdFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.locate(path)?).map(|file| self.file(file))
+        options.open(self.place(path)?).map(|file| self.file(file))
     }
 
     fn open(&self, path: &str) -> io::Result<StdFile> {
-        let file = OpenOptions::new().read(true).write(true).open(self.locate(path)?);
+        let file = OpenOptions::new().read(true).write(!self.read_only).open(self.locate(path)?);
         file.map(|file| self.file(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.locate(from)?, self.locate(to)?)
+        fs::rename(self.place(from)?, self.place(to)?)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        fs::remove_file(self.locate(path)?)
+        fs::remove_file(self.place(path)?)
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        File::open(self.locate_dir(dir)?)?.sync_all()
+        // Who only looks has nothing to make durable.
+        if self.read_only { Ok(()) } else { File::open(self.locate_dir(dir)?)?.sync_all() }
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<(String, u64)>> {

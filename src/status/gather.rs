@@ -65,11 +65,16 @@ impl View {
                 .collect(),
             outputs: outputs
                 .map(|((output, status), cursor)| {
-                    let seen = cursor.delivered + cursor.rejected;
+                    let seen = cursor.delivered + cursor.rejected + cursor.skipped;
                     // An output that came later never saw all that was kept; what it has seen is all there was for it.
                     let waiting =
                         if self.spool.drained(&output.name) { 0 } else { kept.saturating_sub(seen) };
-                    Output { waiting, rejected: cursor.rejected, ..show(output, status, cursor.delivered) }
+                    Output {
+                        waiting,
+                        rejected: cursor.rejected,
+                        skipped: cursor.skipped,
+                        ..show(output, status, cursor.delivered)
+                    }
                 })
                 .collect(),
             spool: Spooled {
@@ -78,6 +83,7 @@ impl View {
                 oldest: self.oldest(now),
                 full: self.store.full.load(Relaxed),
                 disk_fault: self.store.fault().map(cut),
+                unbalanced: self.store.unbalanced.load(Relaxed),
                 damaged: self.spool.damaged(),
                 queued: self.queue.len() as u64,
                 in_work: self.queue.in_work() as u64,
@@ -188,6 +194,7 @@ fn show(output: &config::Output, status: &OutputStatus, delivered: u64) -> Outpu
         kind: kind(&output.kind),
         delivered,
         rejected: 0,
+        skipped: 0,
         waiting: 0,
         counters: vec![
             Counter {

@@ -22,13 +22,14 @@ pub fn document(snapshot: &Snapshot) -> String {
     );
     let _ = writeln!(
         out,
-        "\"spool\":{{\"bytes\":{},\"max_bytes\":{},\"oldest_seconds\":{},\"full\":{},\"disk_fault\":{},\"damaged\":{},\
+        "\"spool\":{{\"bytes\":{},\"max_bytes\":{},\"oldest_seconds\":{},\"full\":{},\"disk_fault\":{},\"unbalanced\":{},\"damaged\":{},\
          \"objects_queued\":{},\"objects_in_work\":{}}},",
         spool.used,
         spool.max,
         spool.oldest,
         spool.full,
         or_null(spool.disk_fault.as_deref().map(escape::json)),
+        spool.unbalanced,
         spool.damaged,
         spool.queued,
         spool.in_work
@@ -95,7 +96,7 @@ fn output(output: &Output) -> String {
         .map(|(moment, text)| format!("{{\"at\":{moment},\"text\":{}}}", escape::json(text)));
     format!(
         "{{\"name\":{},\"kind\":{},\"state\":{},\"since\":{},\"reason\":{},\"text\":{},\
-         \"records\":{{\"delivered\":{},\"rejected\":{},\"waiting\":{}}},\"counters\":{},\"retries\":{},\
+         \"records\":{{\"delivered\":{},\"rejected\":{},\"skipped\":{},\"waiting\":{}}},\"counters\":{},\"retries\":{},\
          \"last_error\":{}}}",
         escape::json(&output.name),
         escape::json(output.kind),
@@ -105,6 +106,7 @@ fn output(output: &Output) -> String {
         or_null(output.state.text().map(escape::json)),
         output.delivered,
         output.rejected,
+        output.skipped,
         output.waiting,
         counters(&output.counters),
         list(output.retries.iter(), |(reason, count)| format!(

@@ -147,13 +147,23 @@ path_style = {path_style}
         self.start_command("check", arguments, &[]).wait(Duration::from_secs(60))
     }
 
+    /// Runs a command of the given words to its end.
+    pub fn command(&self, words: &[&str]) -> Finished {
+        self.start_words(words, &[], &[]).wait(Duration::from_secs(60))
+    }
+
     fn start_command(&self, command: &str, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Run {
+        self.start_words(&[command], arguments, environment)
+    }
+
+    fn start_words(&self, words: &[&str], arguments: &[&str], environment: &[(&str, &OsStr)]) -> Run {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let (out, err) = (self.path(&format!("{number}.out")), self.path(&format!("{number}.err")));
         let program = program();
         let child = Command::new(&program[0])
             .args(&program[1..])
-            .args([command, "--config"])
+            .args(words)
+            .arg("--config")
             .arg(self.path("trailspool.toml"))
             .args(arguments)
             .env_remove("STATE_DIRECTORY")
@@ -339,6 +349,7 @@ impl Finished {
 
     /// The books; panics, with the log, when a run that ended well printed none.
     pub fn books(&self) -> Books {
+        assert!(!self.stderr.contains("the books do not balance"), "the log:\n{}", self.stderr);
         Books::parse(&self.stderr).unwrap_or_else(|why| panic!("{why}; the log:\n{}", self.stderr))
     }
 
@@ -371,13 +382,14 @@ pub struct SourceBooks {
     pub quarantined: u64,
 }
 
-/// `books: output NAME: kept N = delivered N + rejected N + waiting N`
+/// `books: output NAME: kept N = delivered N + rejected N [+ skipped N] + waiting N`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputBooks {
     pub name: String,
     pub kept: u64,
     pub delivered: u64,
     pub rejected: u64,
+    pub skipped: u64,
     pub waiting: u64,
 }
 
@@ -420,8 +432,13 @@ impl Books {
                     quarantined,
                 }),
                 ("output", "kept=delivered+rejected+waiting", &[kept, delivered, rejected, waiting]) => {
-                    books.outputs.push(OutputBooks { name, kept, delivered, rejected, waiting });
+                    books.outputs.push(OutputBooks { name, kept, delivered, rejected, skipped: 0, waiting });
                 }
+                (
+                    "output",
+                    "kept=delivered+rejected+skipped+waiting",
+                    &[kept, delivered, rejected, skipped, waiting],
+                ) => books.outputs.push(OutputBooks { name, kept, delivered, rejected, skipped, waiting }),
                 _ => return Err(bad()),
             }
         }
@@ -451,7 +468,7 @@ impl Books {
         }
         for books in &self.outputs {
             same(&format!("records for {}", books.name), books.kept, truth.kept);
-            let ends = books.delivered + books.rejected + books.waiting;
+            let ends = books.delivered + books.rejected + books.skipped + books.waiting;
             same(&format!("delivered + rejected + waiting of {}", books.name), ends, books.kept);
         }
         faults

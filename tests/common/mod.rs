@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod bucket;
+pub mod collectors;
 pub mod http_script;
 pub mod receiver;
 pub mod records;

@@ -1,15 +1,15 @@
 //! The loop against a spool in memory and a scripted receiver, in virtual time.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{Format, OutputKind};
+use crate::config::{Format, OnFull, OutputKind};
 use crate::deliver::backlog::Visit;
 use crate::deliver::batch::Settled;
+use crate::deliver::lines::Place;
 use crate::deliver::status::State;
 use crate::record::ObjectId;
 
@@ -31,6 +31,9 @@ struct Store {
     /// A record that vanishes from the spool when it is to be set aside.
     damaged: Option<usize>,
     vanished: bool,
+    /// The spool wants everything before this record given up.
+    skip_to: Option<usize>,
+    skipped: Vec<usize>,
 }
 
 type Shared = Arc<Mutex<Store>>;
@@ -91,7 +94,8 @@ impl Backlog for Memory {
             assert!(
                 store.accepted.contains(&record)
                     || store.aside.contains(&record)
-                    || store.damaged == Some(record),
+                    || store.damaged == Some(record)
+                    || store.skipped.contains(&record),
                 "the cursor moved over record {record}, which is nowhere else"
             );
         }
@@ -123,6 +127,25 @@ impl Backlog for Memory {
             store.aside.push(number);
         }
         Ok(())
+    }
+
+    fn place(cursor: usize) -> Place {
+        (0, cursor as u64, 0)
+    }
+
+    fn wants_skip(&self) -> bool {
+        self.store.lock().unwrap().skip_to.is_some()
+    }
+
+    fn skip(&mut self) -> io::Result<u64> {
+        let mut store = self.store.lock().unwrap();
+        let Some(to) = store.skip_to.take() else { return Ok(0) };
+        let from = store.cursor;
+        store.skipped.extend(from..to);
+        store.cursor = store.cursor.max(to);
+        store.saved = store.cursor;
+        self.at = store.cursor;
+        Ok(to.saturating_sub(from) as u64)
     }
 }
 
@@ -164,6 +187,7 @@ struct Running {
     store: Shared,
     status: Arc<OutputStatus>,
     committed: watch::Sender<u64>,
+    skip: watch::Sender<()>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -171,10 +195,13 @@ struct Running {
 fn config(batch_bytes: usize, batch_records: usize) -> Output {
     Output {
         name: "siem".into(),
-        kind: OutputKind::File { path: PathBuf::new(), rotate_bytes: 0, rotate_keep: 0 },
+        kind: OutputKind::Stdout,
         format: Format::Raw,
         batch_bytes,
         batch_records,
+        batch_wait: Duration::ZERO,
+        on_full: OnFull::Hold,
+        concurrency: 1,
     }
 }
 
@@ -194,10 +221,12 @@ fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) ->
     let memory = Memory { store: store.clone(), at };
     let config = config.clone();
     let face = status.clone();
+    let (skip, skips) = watch::channel(());
+    let wakes = Wakes { committed: new, skips, stop: stopping };
     let task = tokio::spawn(async move {
-        run(&config, Arc::default(), sender, memory, new, stopping, (face, Arc::default())).await;
+        run(&config, Arc::default(), sender, memory, wakes, (face, Arc::default())).await;
     });
-    Running { store: store.clone(), status, committed, stop, task }
+    Running { store: store.clone(), status, committed, skip, stop, task }
 }
 
 fn store(records: usize, bad: &[usize]) -> Shared {
@@ -683,3 +712,5 @@ async fn an_idle_connection_that_the_receiver_closes_is_no_trouble() {
     assert!(status.retries().all(|(_, count)| count == 0));
     assert_eq!(store.lock().unwrap().accepted, (0..11).collect::<Vec<_>>());
 }
+
+mod flow;

@@ -18,6 +18,8 @@
 //! * The books are the checkpoint's and what is replayed behind it: exact, each object once.
 //! * Entries hold keys, never times: an object is known only if it was inserted itself, whatever its
 //!   neighbours are.
+//! * An object that was quarantined and then collected after all has a second entry ([`again`]): so that it is not
+//!   collected once more when the request for it outlives a crash.
 //! * Sources share nothing. A source that leaves the configuration keeps its entries and books until
 //!   [`Ledger::forget`].
 //!
@@ -38,6 +40,7 @@ mod error;
 mod lookup;
 mod run;
 mod save;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -49,6 +52,7 @@ use self::day::Day;
 pub use self::error::LedgerError;
 use self::lookup::Lookup;
 use self::run::{DIR, Name};
+pub use self::verify::{checkpoint, verify};
 use crate::limits;
 use crate::record::{Counts, ObjectFate};
 use crate::spool::atomic;
@@ -283,7 +287,8 @@ impl<D: Disk> Ledger<D> {
         let mut turn = self.lock_turn();
         self.check_sources(entries)?;
         let held: usize = self.state().sources.values().map(|source| source.memory.len()).sum();
-        if held > 0 && held + entries.len() > self.memory_entries {
+        let twice = entries.iter().filter(|entry| entry.fate == ObjectFate::Recollected).count();
+        if held > 0 && held + entries.len() + twice > self.memory_entries {
             self.save_locked(&mut turn)?;
         }
         let mut state = self.state();
@@ -293,7 +298,11 @@ impl<D: Disk> Ledger<D> {
                 None => state.sources.entry(entry.source.into()).or_default(),
             };
             let item = (Day::of(entry.day), run::entry(entry.source, entry.key));
-            Arc::make_mut(&mut source.memory).insert(item);
+            let memory = Arc::make_mut(&mut source.memory);
+            memory.insert(item);
+            if entry.fate == ObjectFate::Recollected {
+                memory.insert((item.0, run::entry(entry.source, &again(entry.key))));
+            }
             source.books.add(entry);
         }
         state.through = state.through.max(through);
@@ -334,11 +343,20 @@ impl<D: Disk> Ledger<D> {
     }
 }
 
+/// The second name of an object that was collected after it had been quarantined. A key of a log holds no NUL.
+pub fn again(key: &str) -> String {
+    format!("{key}\0again")
+}
+
 impl Books {
     fn add(&mut self, entry: &Entry<'_>) {
         match entry.fate {
             ObjectFate::Collected => self.objects_collected += 1,
             ObjectFate::Quarantined => self.objects_quarantined += 1,
+            ObjectFate::Recollected => {
+                self.objects_collected += 1;
+                self.objects_quarantined = self.objects_quarantined.saturating_sub(1);
+            }
         }
         self.counts.add(&entry.counts);
     }

@@ -4,6 +4,7 @@
 
 mod bucket;
 mod files;
+mod health;
 mod network;
 mod newest;
 mod output;

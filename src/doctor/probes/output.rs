@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::super::finding::{Blocked, Finding, Kind, Notes, Part, Section};
 use super::files::{self, bytes, cannot_write};
-use super::{PART, TIME_IS_UP, TIMEOUTS, network, stream};
+use super::{PART, TIME_IS_UP, TIMEOUTS, health, network, stream};
 use crate::config::{self, OutputKind};
 use crate::net::{Client, Options};
 
@@ -18,8 +18,8 @@ pub(in crate::doctor) async fn output(output: config::Output) -> Section {
     let part = Part::Output(output.name.clone());
     let probes: &[&'static str] = match &output.kind {
         OutputKind::Stdout => &["stdout"],
-        OutputKind::File { .. } => &["file", "space"],
-        OutputKind::Http { .. } => &network::STEPS,
+        OutputKind::File(_) => &["file", "space"],
+        OutputKind::Http(http) => health::probes(http),
         OutputKind::Syslog { peer, .. } | OutputKind::Tcp(peer) => stream::steps(peer, false),
         OutputKind::Relp { peer, .. } => stream::steps(peer, true),
     };
@@ -37,29 +37,39 @@ async fn probe(kind: OutputKind, notes: &Notes) -> Result<(), Blocked> {
             notes.add(Finding::ok("stdout", "standard output needs no test"));
             Ok(())
         }
-        OutputKind::File { path, rotate_bytes, rotate_keep } => {
+        OutputKind::File(config) => {
             let notes = notes.clone();
-            let work = move || file(&path, rotate_bytes, rotate_keep, &notes);
+            let work = move || file(&config.path, config.rotate_bytes, config.rotate_keep, &notes);
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Blocked(error.to_string())))
         }
         OutputKind::Syslog { peer, .. } | OutputKind::Tcp(peer) => stream::reach(&peer, false, notes).await,
         OutputKind::Relp { peer, .. } => stream::reach(&peer, true, notes).await,
-        OutputKind::Http { url, ca_file, proxies, .. } => {
-            // Nothing is posted: even an empty body could become an event. A connection cannot.
-            let proxy = proxies.of(&url).cloned();
-            match Client::new(Options {
-                ca_file: ca_file.as_deref(),
-                identity: None,
-                proxies: *proxies,
+        OutputKind::Http(http) => {
+            // Nothing is posted: even an empty body could become an event. A connection and a GET cannot.
+            let proxy = http.proxies.of(&http.url);
+            let options = Options {
+                ca_file: http.trust.ca_file.as_deref(),
+                identity: http.trust.identity.as_ref(),
+                proxies: http.proxies.clone(),
                 timeouts: TIMEOUTS,
-            }) {
+            };
+            match Client::new(options) {
                 Ok(client) => {
-                    network::reach(&client, proxy.as_ref(), &url, "the output's `url`", notes).await
+                    network::reach(&client, proxy, &http.url, "the output's `url`", notes).await?;
+                    if let Some(endpoint) = health::endpoint(&http) {
+                        health::health(&client, &http, endpoint, notes).await;
+                    }
+                    Ok(())
                 }
                 Err(error) => {
                     let what = "there is nobody to trust";
-                    let finding =
-                        Finding::fail("tls", Kind::Config, what, error.to_string(), "correct `ca_file`");
+                    let finding = Finding::fail(
+                        "tls",
+                        Kind::Config,
+                        what,
+                        error.to_string(),
+                        "correct `ca_file`, `client_cert_file` and `client_key_file`",
+                    );
                     Err(notes.block(finding, "there is no client without trust"))
                 }
             }

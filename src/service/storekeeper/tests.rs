@@ -40,10 +40,13 @@ fn config() -> Config {
         sources: vec![testing::source("prod")],
         outputs: vec![Output {
             name: "siem".into(),
-            kind: OutputKind::File { path: PathBuf::new(), rotate_bytes: 0, rotate_keep: 0 },
+            kind: OutputKind::Stdout,
             format: Format::Raw,
             batch_bytes: 4096,
             batch_records: 10,
+            batch_wait: Duration::ZERO,
+            on_full: config::OnFull::Hold,
+            concurrency: 1,
         }],
         warnings: Vec::new(),
     }
