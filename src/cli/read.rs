@@ -36,6 +36,10 @@ pub(super) fn regions(args: &Args) -> Result<Command, String> {
     Ok(Command::Regions { tsv: args.has("tsv") })
 }
 
+pub(super) fn status(args: &Args) -> Result<Command, String> {
+    Ok(Command::Status { config: args.config(), json: args.has("json") })
+}
+
 fn spool(args: &Args, does: spool::Does) -> Result<Command, String> {
     Ok(Command::Spool(spool::Asked { config: args.config(), does }))
 }
@@ -88,10 +92,6 @@ pub(super) fn quarantine_retry(args: &Args) -> Result<Command, String> {
 
 fn id(args: &Args) -> Option<String> {
     args.operands().first().map(|id| id.to_string_lossy().into_owned())
-}
-
-pub(super) fn status(args: &Args) -> Result<Command, String> {
-    Ok(Command::Status { config: args.config(), json: args.has("json") })
 }
 
 pub(super) fn filter(args: &Args) -> Result<Command, String> {

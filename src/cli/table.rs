@@ -162,6 +162,17 @@ pub(super) const COMMANDS: &[Spec] = &[
         does: Does::Command(read::regions),
     },
     Spec {
+        name: "status",
+        about: "ask the running agent how it is doing",
+        more: &[
+            "The agent is asked where the configuration's status_listen says, with the configuration's token. When \
+             none answers the exit code is 69.",
+        ],
+        options: &[CONFIG, JSON],
+        operands: None,
+        does: Does::Command(read::status),
+    },
+    Spec {
         name: "spool",
         about: "look into the spool",
         more: &[
@@ -274,17 +285,6 @@ pub(super) const COMMANDS: &[Spec] = &[
                 does: Does::Command(read::quarantine_retry),
             },
         ]),
-    },
-    Spec {
-        name: "status",
-        about: "ask the running agent how it is doing",
-        more: &[
-            "The agent is asked where the configuration's status_listen says, with the configuration's token. When \
-             none answers the exit code is 69.",
-        ],
-        options: &[CONFIG, Opt { name: "json", value: None, about: "as JSON, for programs" }],
-        operands: None,
-        does: Does::Command(read::status),
     },
     Spec {
         name: "filter",

@@ -95,10 +95,10 @@ pub enum Read {
 pub struct StoreStatus {
     /// The spool is full and the storekeeper waits for the outputs.
     pub full: AtomicBool,
-    /// Objects whose books did not balance: always none, unless trailspool has a defect. The spool refuses their end.
-    pub unbalanced: AtomicU64,
     /// What each rule removed.
     pub drops: RuleDrops,
+    /// Objects whose books did not balance: always none, unless trailspool has a defect. The spool refuses their end.
+    pub unbalanced: AtomicU64,
     fault: Mutex<Option<String>>,
 }
 

@@ -69,8 +69,12 @@ impl View {
                     // An output that came later never saw all that was kept; what it has seen is all there was for it.
                     let waiting =
                         if self.spool.drained(&output.name) { 0 } else { kept.saturating_sub(seen) };
-                    let (rejected, skipped) = (cursor.rejected, cursor.skipped);
-                    Output { waiting, rejected, skipped, ..show(output, status, cursor.delivered) }
+                    Output {
+                        waiting,
+                        rejected: cursor.rejected,
+                        skipped: cursor.skipped,
+                        ..show(output, status, cursor.delivered)
+                    }
                 })
                 .collect(),
             spool: Spooled {
@@ -79,6 +83,7 @@ impl View {
                 oldest: self.oldest(now),
                 full: self.store.full.load(Relaxed),
                 disk_fault: self.store.fault().map(cut),
+                unbalanced: self.store.unbalanced.load(Relaxed),
                 damaged: self.spool.damaged(),
                 queued: self.queue.len() as u64,
                 in_work: self.queue.in_work() as u64,

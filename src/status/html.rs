@@ -139,6 +139,10 @@ fn output(out: &mut String, output: &Output, now: i64) {
             ("Skipped", &number(output.skipped)),
         ],
     );
+    if output.skipped > 0 {
+        let words = "The spool was full and on_full is \"skip\": they are not delivered here.";
+        note(out, "warn", &format!("{} records given up", number(output.skipped)), words);
+    }
     if let (Some(reason), Some(words)) = (output.state.reason(), output.state.text()) {
         note(out, tone, &format!("{reason} for {}", span(seconds(now - output.since))), words);
     } else if let Some((moment, words)) = &output.last_error {

@@ -22,13 +22,14 @@ pub fn document(snapshot: &Snapshot) -> String {
     );
     let _ = writeln!(
         out,
-        "\"spool\":{{\"bytes\":{},\"max_bytes\":{},\"oldest_seconds\":{},\"full\":{},\"disk_fault\":{},\"damaged\":{},\
+        "\"spool\":{{\"bytes\":{},\"max_bytes\":{},\"oldest_seconds\":{},\"full\":{},\"disk_fault\":{},\"unbalanced\":{},\"damaged\":{},\
          \"objects_queued\":{},\"objects_in_work\":{}}},",
         spool.used,
         spool.max,
         spool.oldest,
         spool.full,
         or_null(spool.disk_fault.as_deref().map(escape::json)),
+        spool.unbalanced,
         spool.damaged,
         spool.queued,
         spool.in_work

@@ -133,6 +133,11 @@ impl Page {
                 self.series("trailspool_delivery_retries_total", &labels, *count);
             }
         }
+        let help = "Records given up because the spool was full (on_full = skip).";
+        self.family("trailspool_skipped_records_total", "counter", help);
+        for output in outputs {
+            self.series("trailspool_skipped_records_total", &[("output", &output.name)], output.skipped);
+        }
         self.family("trailspool_output_backlog_records", "gauge", "Records that wait in the spool.");
         for output in outputs {
             self.series("trailspool_output_backlog_records", &[("output", &output.name)], output.waiting);
@@ -163,6 +168,9 @@ impl Page {
             "Damaged spots of the spool that were set aside.",
         );
         self.series("trailspool_spool_damaged_total", &[], spool.damaged);
+        let help = "Objects whose books did not balance: a defect.";
+        self.family("trailspool_unbalanced_objects_total", "counter", help);
+        self.series("trailspool_unbalanced_objects_total", &[], spool.unbalanced);
         self.gauge("trailspool_objects_queued", "Objects that are found and wait for a fetch.", spool.queued);
         self.gauge("trailspool_objects_in_work", "Objects that are found and not done yet.", spool.in_work);
         let quarantine = &snapshot.quarantine;

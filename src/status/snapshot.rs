@@ -173,6 +173,8 @@ pub struct Spool {
     pub full: bool,
     /// What the disk refuses, and what to do; fetching pauses.
     pub disk_fault: Option<String>,
+    /// Objects whose books did not balance, which is a defect, since the start of the process.
+    pub unbalanced: u64,
     /// Damaged spots found since the start of the process.
     pub damaged: u64,
     /// Objects that are found and not fetched yet.
@@ -208,11 +210,17 @@ impl Source {
 
 impl Snapshot {
     /// What is unhealthy, a sentence each; empty: nothing. These are: a stage that stands still, a disk that refuses
-    /// writes, a source in trouble that does not pass by itself, an output that holds, and either kind of
+    /// writes, books that do not balance, a source in trouble that does not pass by itself, an output that holds, and either kind of
     /// passing trouble once it has lasted [`PATIENCE`]. A full spool alone is a state that its outputs explain.
     pub fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.stalled.clone();
         faults.extend(self.spool.disk_fault.iter().map(|fault| format!("fetching pauses: {fault}")));
+        if self.spool.unbalanced > 0 {
+            faults.push(
+                "the books of an object did not balance, which is a defect of trailspool: see its log"
+                    .to_owned(),
+            );
+        }
         for source in &self.sources {
             if let Some(trouble) = &source.trouble
                 && (!trouble.transient || self.now - trouble.since >= PATIENCE)

@@ -71,10 +71,9 @@ fn output(out: &mut String, output: &Output, now: i64) {
     let since = span(seconds(now - output.since));
     let _ = writeln!(out, "\noutput {} ({}): {} for {since}", output.name, output.kind, output.state.word());
     let Output { delivered, rejected, skipped, waiting, .. } = output;
-    let _ = writeln!(
-        out,
-        "  records    delivered {delivered}, rejected {rejected}, skipped {skipped}, waiting {waiting}"
-    );
+    let skipped = if *skipped > 0 { format!("skipped {skipped}, ") } else { String::new() };
+    let _ =
+        writeln!(out, "  records    delivered {delivered}, rejected {rejected}, {skipped}waiting {waiting}");
     if let Some(text) = output.state.text() {
         let _ = writeln!(out, "  TROUBLE    {}", escape::line(text));
     } else if let Some((moment, text)) = &output.last_error {
@@ -87,12 +86,8 @@ pub fn line(snapshot: &Snapshot) -> String {
     let objects: u64 = snapshot.sources.iter().map(Source::objects).sum();
     let records: u64 = snapshot.sources.iter().map(|source| source.books.counts.records).sum();
     let kept: u64 = snapshot.sources.iter().map(|source| source.books.counts.kept).sum();
-    let slowest = snapshot
-        .outputs
-        .iter()
-        .map(|output| output.delivered + output.rejected + output.skipped)
-        .min()
-        .unwrap_or(0);
+    let done = |output: &Output| output.delivered + output.rejected + output.skipped;
+    let slowest = snapshot.outputs.iter().map(done).min().unwrap_or(0);
     let spool = snapshot.spool.used / 1024;
     let mut line =
         format!("{objects} objects, {records} records: {kept} kept, {slowest} delivered; spool {spool} KiB");
