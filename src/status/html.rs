@@ -136,7 +136,6 @@ fn output(out: &mut String, output: &Output, now: i64) {
             ("Waiting", &number(output.waiting)),
             ("Delivered", &number(output.delivered)),
             ("Rejected", &number(output.rejected)),
-            ("Skipped", &number(output.skipped)),
         ],
     );
     if output.skipped > 0 {
