@@ -117,11 +117,6 @@ impl Page {
         for output in outputs {
             self.series("trailspool_rejected_records_total", &[("output", &output.name)], output.rejected);
         }
-        let help = "Records given up because the spool was full (on_full = \"skip\").";
-        self.family("trailspool_skipped_records_total", "counter", help);
-        for output in outputs {
-            self.series("trailspool_skipped_records_total", &[("output", &output.name)], output.skipped);
-        }
         self.family(
             "trailspool_delivery_retries_total",
             "counter",
