@@ -128,6 +128,11 @@ impl Page {
                 self.series("trailspool_delivery_retries_total", &labels, *count);
             }
         }
+        let help = "Records given up because the spool was full (on_full = skip).";
+        self.family("trailspool_skipped_records_total", "counter", help);
+        for output in outputs {
+            self.series("trailspool_skipped_records_total", &[("output", &output.name)], output.skipped);
+        }
         self.family("trailspool_output_backlog_records", "gauge", "Records that wait in the spool.");
         for output in outputs {
             self.series("trailspool_output_backlog_records", &[("output", &output.name)], output.waiting);
