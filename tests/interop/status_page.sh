@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pictures of the status page in its states, light, dark and at a phone's width, by a headless Chromium:
 #   tests/interop/status_page.sh CHROMIUM
-# They stay in target/ci/status. Fails when a page is wider than the window, or a browser finds something to complain about.
+# They stay in target/ci/status. Fails when the browser finds something to complain about.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 chromium=$1
