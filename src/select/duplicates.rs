@@ -298,11 +298,36 @@ mod tests {
         fn knows(&self, mark: u128) -> bool {
             self.committed.contains(&mark) || self.ended.contains(&mark) || self.open.contains(&mark)
         }
+
+        /// The same turn for the window and for this.
+        fn follow(&mut self, window: &mut Window, turn: Turn) {
+            match turn {
+                Turn::End(collected) => {
+                    window.end_object(collected);
+                    let open = std::mem::take(&mut self.open);
+                    self.ended.extend(open.into_iter().filter(|_| collected));
+                }
+                Turn::Commit => {
+                    window.commit();
+                    self.committed.extend(self.ended.drain(..));
+                }
+                Turn::Rollback => {
+                    window.rollback();
+                    self.open.clear();
+                    self.ended.clear();
+                }
+            }
+        }
     }
 
     #[derive(Debug, Clone)]
     enum Step {
         Insert(u128),
+        Turn(Turn),
+    }
+
+    #[derive(Debug, Clone)]
+    enum Turn {
         End(bool),
         Commit,
         Rollback,
@@ -313,9 +338,9 @@ mod tests {
         let mark = (0u128..3, 0u128..12).prop_map(|(home, n)| home | n << 64);
         prop_oneof![
             8 => mark.prop_map(Step::Insert),
-            2 => any::<bool>().prop_map(Step::End),
-            1 => Just(Step::Commit),
-            1 => Just(Step::Rollback),
+            2 => any::<bool>().prop_map(|collected| Step::Turn(Turn::End(collected))),
+            1 => Just(Step::Turn(Turn::Commit)),
+            1 => Just(Step::Turn(Turn::Rollback)),
         ]
     }
 
@@ -332,20 +357,7 @@ mod tests {
                             plain.open.push(mark);
                         }
                     }
-                    Step::End(collected) => {
-                        window.end_object(collected);
-                        let open = std::mem::take(&mut plain.open);
-                        plain.ended.extend(open.into_iter().filter(|_| collected));
-                    }
-                    Step::Commit => {
-                        window.commit();
-                        plain.committed.extend(plain.ended.drain(..));
-                    }
-                    Step::Rollback => {
-                        window.rollback();
-                        plain.open.clear();
-                        plain.ended.clear();
-                    }
+                    Step::Turn(turn) => plain.follow(&mut window, turn),
                 }
                 let all: Vec<u128> = window.all().map(|mark| mark.0).collect();
                 prop_assert_eq!(all, Vec::from(plain.committed.clone()));
@@ -363,20 +375,7 @@ mod tests {
                         true => plain.open.push(mark),
                         false => prop_assert!(plain.knows(mark)),
                     },
-                    Step::End(collected) => {
-                        window.end_object(collected);
-                        let open = std::mem::take(&mut plain.open);
-                        plain.ended.extend(open.into_iter().filter(|_| collected));
-                    }
-                    Step::Commit => {
-                        window.commit();
-                        plain.committed.extend(plain.ended.drain(..));
-                    }
-                    Step::Rollback => {
-                        window.rollback();
-                        plain.open.clear();
-                        plain.ended.clear();
-                    }
+                    Step::Turn(turn) => plain.follow(&mut window, turn),
                 }
                 prop_assert!(window.all().len() <= 5);
                 prop_assert!(window.all().all(|mark| plain.committed.contains(&mark.0)));
