@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
@@ -19,7 +20,7 @@ use http::Request;
 use trailspool::aws::credentials::Provider;
 use trailspool::aws::s3::{ListEnd, ListRequest, Listed, S3};
 use trailspool::aws::{Class, Fault};
-use trailspool::config::{Attribution, Credentials, Endpoint, Method, Secret, Source, Start};
+use trailspool::config::{self, Credentials, Endpoint, Secret, Source};
 use trailspool::fetch::{self, BodyReader, Slot};
 use trailspool::{limits, net};
 
@@ -64,34 +65,18 @@ impl Server {
     }
 
     fn s3(&self, secret_key: &str) -> S3 {
-        let source = Source {
-            name: "interop".into(),
-            bucket: self.bucket.clone().into(),
-            prefix: "".into(),
-            region: "us-east-1".into(),
-            method: Method::Poll,
-            queue_url: None,
-            delete_foreign: false,
-            refresh: Duration::from_secs(60),
-            start: Start::All,
-            accounts: vec![],
-            regions: vec![],
-            unfiltered: false,
-            exclude: Default::default(),
-            rules: Default::default(),
-            attribution: Attribution::None,
-            default_domain: "".into(),
-            endpoint: self.endpoint.clone(),
-            flavor: Default::default(),
-            request_payer: false,
-            ca_file: None,
-            proxies: Default::default(),
-            credentials: Credentials::IamUser {
-                access_key_id: self.access_key.clone().into(),
-                secret_access_key: Secret::new(secret_key.into()),
-            },
-            sts: http::Uri::from_static("https://sts.us-east-1.amazonaws.com"),
+        let text = format!(
+            "[[source]]\nname = \"interop\"\nbucket = {:?}\nregion = \"us-east-1\"\n[source.credentials]\nmethod = \
+             \"ec2-role\"\n[[output]]\nname = \"out\"\nkind = \"stdout\"\n",
+            self.bucket
+        );
+        let config = config::parse(&text, Path::new("test.toml"), &|_| None).unwrap();
+        let credentials = Credentials::IamUser {
+            access_key_id: self.access_key.clone().into(),
+            secret_access_key: Secret::new(secret_key.into()),
         };
+        let source = config.sources.into_iter().next().unwrap();
+        let source = Source { endpoint: self.endpoint.clone(), credentials, ..source };
         let client = net::Client::new(Default::default()).unwrap();
         S3::new(&source, client.clone(), Provider::new(&source, client))
     }

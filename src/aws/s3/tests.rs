@@ -1,11 +1,12 @@
 //! S3 against scripted servers.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::*;
 use crate::aws::control::now;
-use crate::config::{Attribution, Credentials, Endpoint, Method, Secret, Source, Start};
+use crate::config::{self, Credentials, Endpoint, Secret, Source};
 use crate::net::scripted::{Reply, Server};
 use crate::net::{Client, Options, Proxies, Proxy, Timeouts};
 
@@ -15,35 +16,18 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     stall: Duration::from_millis(200),
 };
 
+/// A source with every default, at this endpoint.
 fn source(endpoint: Endpoint, bucket: &str) -> Source {
-    Source {
-        name: "prod".into(),
-        bucket: bucket.into(),
-        prefix: "".into(),
-        region: "us-east-1".into(),
-        method: Method::Poll,
-        queue_url: None,
-        delete_foreign: false,
-        refresh: Duration::from_secs(60),
-        start: Start::All,
-        accounts: vec![],
-        regions: vec![],
-        unfiltered: false,
-        exclude: Default::default(),
-        rules: Default::default(),
-        attribution: Attribution::None,
-        default_domain: "".into(),
-        endpoint,
-        flavor: Default::default(),
-        request_payer: false,
-        ca_file: None,
-        proxies: Default::default(),
-        credentials: Credentials::IamUser {
-            access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
-            secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
-        },
-        sts: "https://sts.us-east-1.amazonaws.com".parse().unwrap(),
-    }
+    let text = format!(
+        "[[source]]\nname = \"prod\"\nbucket = {bucket:?}\nregion = \"us-east-1\"\n[source.credentials]\nmethod = \
+         \"ec2-role\"\n[[output]]\nname = \"out\"\nkind = \"stdout\"\n"
+    );
+    let config = config::parse(&text, Path::new("test.toml"), &|_| None).unwrap();
+    let credentials = Credentials::IamUser {
+        access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+        secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
+    };
+    Source { endpoint, credentials, ..config.sources.into_iter().next().unwrap() }
 }
 
 fn endpoint(tls: bool, host: &str, port: Option<u16>, path_style: bool) -> Endpoint {
