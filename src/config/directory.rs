@@ -289,11 +289,9 @@ mod tests {
     #[test]
     fn a_directory_that_nothing_carries_is_warned_of() {
         assert_eq!(read(GOOD).unwrap().warnings, Vec::<String>::new());
-        let text = format!(
-            "[directory]\nurl = 'ldap://127.0.0.1'\nbase = 'x'\n[[source]]\nname = 'a'\nbucket = 'bbb'\n\
-             region = 'us-east-1'\n[source.credentials]\nmethod = 'ec2-role'\n[[output]]\nname = 'o'\nkind = 'stdout'\n"
-        );
-        let config = parse(&text, Path::new("f"), &|_| None).unwrap();
+        let text = "[directory]\nurl = 'ldap://127.0.0.1'\nbase = 'x'\n[[source]]\nname = 'a'\nbucket = 'bbb'\n\
+             region = 'us-east-1'\n[source.credentials]\nmethod = 'ec2-role'\n[[output]]\nname = 'o'\nkind = 'stdout'\n";
+        let config = parse(text, Path::new("f"), &|_| None).unwrap();
         assert!(
             config.warnings.iter().any(|text| text.contains("no output sends along")),
             "{:?}",

@@ -94,7 +94,7 @@ impl Cache {
     }
 
     /// The next question, if one waits. Until [`Cache::answer`] or [`Cache::give_up`] it is not queued again.
-    pub fn next(&mut self) -> Option<Arc<str>> {
+    pub fn next_question(&mut self) -> Option<Arc<str>> {
         self.waiting.pop_front()
     }
 
@@ -202,12 +202,12 @@ mod tests {
         let (mut cache, now) = (cache(16, 1 << 20), begin());
         assert_eq!(cache.find("njsmith", now), (None, Ask::Queued));
         assert_eq!(cache.find("njsmith", now), (None, Ask::Waits));
-        assert_eq!(cache.next().as_deref(), Some("njsmith"));
+        assert_eq!(cache.next_question().as_deref(), Some("njsmith"));
         assert_eq!(cache.find("njsmith", now), (None, Ask::Waits), "it is being asked");
-        assert_eq!(cache.next(), None);
+        assert_eq!(cache.next_question(), None);
         cache.answer("njsmith", entry("j@x"), now);
         assert_eq!(cache.find("njsmith", now), (entry("j@x"), Ask::No));
-        assert_eq!(cache.next(), None);
+        assert_eq!(cache.next_question(), None);
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(cache.find("n", late - Duration::from_secs(1)), (entry("a@x"), Ask::No));
         assert_eq!(cache.find("n", late), (entry("a@x"), Ask::Queued));
         assert_eq!(cache.find("n", now + 2 * FRESH), (None, Ask::Waits));
-        let key = cache.next().unwrap();
+        let key = cache.next_question().unwrap();
         cache.answer(&key, entry("b@x"), late);
         assert_eq!(cache.find("n", late), (entry("b@x"), Ask::No));
     }
@@ -239,9 +239,9 @@ mod tests {
             assert_eq!(cache.find(&format!("n{n}"), now).1, Ask::Queued);
         }
         assert_eq!(cache.find("nlate", now), (None, Ask::Dropped));
-        let first = cache.next().unwrap();
+        let first = cache.next_question().unwrap();
         cache.put_back(first.clone());
-        assert_eq!(cache.next(), Some(first.clone()));
+        assert_eq!(cache.next_question(), Some(first.clone()));
         assert_eq!(cache.find("nlate", now).1, Ask::Dropped, "the first is still being asked");
         cache.give_up(&first);
         assert_eq!(cache.find("nlate", now).1, Ask::Queued);

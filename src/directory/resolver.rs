@@ -106,7 +106,7 @@ impl Directory {
 
     /// Asks the next question.
     async fn ask(&self, open: &mut Option<Connection>) -> Result<(), Fault> {
-        let Some(key) = self.cache().next() else { return Ok(()) };
+        let Some(key) = self.cache().next_question() else { return Ok(()) };
         // whatever becomes of it, also when this is dropped, it can be asked again
         let mut question = Question { directory: self, key: &key, settled: false };
         let Some(asked) = Asked::of_key(&key) else { return Ok(()) };
