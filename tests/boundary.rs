@@ -44,6 +44,8 @@ const CORES: &[&str] = &[
     "src/discover/window.rs",
     "src/doctor/advice.rs",
     "src/doctor/finding.rs",
+    "src/doctor/init/question.rs",
+    "src/doctor/init/template.rs",
     "src/doctor/policy.rs",
     "src/doctor/queue.rs",
     "src/doctor/regions.rs",

@@ -66,6 +66,12 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
     whole(examine_text(text, path, env), path)
 }
 
+/// As [`parse`], with this process's environment.
+#[allow(clippy::disallowed_methods)] // The configuration is where the environment is read.
+pub(crate) fn parse_here(text: &str, path: &Path) -> Result<Config, Faults> {
+    parse(text, path, &|name| std::env::var(name).ok())
+}
+
 fn examine_text(text: &str, path: &Path, env: Env<'_>) -> Examined {
     if text.len() as u64 > limits::CONFIG_BYTES {
         let text = format!("is longer than {}", bytes_text(limits::CONFIG_BYTES));

@@ -23,7 +23,8 @@ mod table;
 mod units;
 
 pub use fault::{Fault, Faults};
-pub(crate) use files::{bounded, readable_by_others};
+pub(crate) use files::{CREDENTIALS, bounded, readable_by_others};
+pub(crate) use load::parse_here;
 pub use load::{examine, load, parse};
 pub use pattern::{FieldRegexes, Rules};
 pub use queue::Queue;

@@ -11,11 +11,14 @@
 //! | `policy`, `regions` | the other two commands (cores) |
 //! | `json` | JSON for policies |
 //!
+//! `init` writes the configuration in the first place.
+//!
 //! What holds of a check: every probe has a finding, whatever failed before it; a running agent notices nothing; nothing is left
 //! behind, sent to an output or changed in a bucket; no secret is in a finding; the whole ends within half a minute.
 
 pub mod advice;
 pub mod finding;
+pub mod init;
 mod json;
 pub mod policy;
 mod probes;
@@ -43,11 +46,16 @@ const FILES: Duration = Duration::from_secs(10);
 
 /// The command `check`.
 pub fn main(config: &Path, json: bool) -> ExitCode {
+    checked(config, json).into()
+}
+
+/// Checks, prints what was found, and gives the exit code of the worst.
+fn checked(config: &Path, json: bool) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(fault) => {
             let _ = writeln!(std::io::stderr(), "the runtime could not be started: {fault}");
-            return Exit::Unavailable.into();
+            return Exit::Unavailable;
         }
     };
     let report = runtime.block_on(check(config));
@@ -64,7 +72,7 @@ pub fn main(config: &Path, json: bool) -> ExitCode {
     };
     // A reader that went away is no failure of what was checked.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    report.exit().into()
+    report.exit()
 }
 
 /// Everything at once; the report has the order of the configuration.
