@@ -96,6 +96,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
         hold: Backoff::new(HOLD.0, HOLD.1),
         saved: None,
         rested: false,
+        tend: Some(Instant::now()),
         unconfirmed: Unconfirmed::default(),
         written: 0,
     };
@@ -159,6 +160,8 @@ struct Loop<S, B: Backlog, P> {
     saved: Option<Instant>,
     /// It was, since there is nothing more to do.
     rested: bool,
+    /// When the receiver wants to be asked what it has to do though no record comes.
+    tend: Option<Instant>,
     /// Settled records whose connection has to stand a little longer.
     unconfirmed: Unconfirmed<B::Cursor>,
     /// Bytes accepted since they were counted last.
@@ -299,8 +302,16 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
                 () = sleep_until(due), if !self.rested => self.rested = self.save().await,
                 // the next turn confirms
                 () = sleep_until(confirmed.unwrap_or(due)), if confirmed.is_some() => return Ok(()),
+                () = sleep_until(self.tend.unwrap_or(due)), if self.tend.is_some() => self.tend().await,
             }
         }
+    }
+
+    /// The receiver does what it has to though no record comes.
+    async fn tend(&mut self) {
+        self.pulse.working();
+        let after = self.sender.tend().await;
+        self.tend = after.map(|after| Instant::now() + after);
     }
 
     /// Brings a batch to its end, or gives it up in doubt.
