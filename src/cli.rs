@@ -17,7 +17,7 @@ use self::completion::Shell;
 pub use self::table::CONFIG_PATH;
 use crate::config::{self, Config};
 use crate::doctor::policy::{self, Kind, KmsKey, Principal};
-use crate::doctor::{self, regions};
+use crate::doctor::{self, init, regions};
 use crate::error::Exit;
 use crate::inspect::{quarantine, spool};
 use crate::select::{baseline, dry_run};
@@ -47,6 +47,7 @@ pub struct RunOptions {
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Run { config: PathBuf, once: bool, timeout: Option<Duration> },
+    Init(init::Request),
     Check { config: PathBuf, json: bool },
     Policy(PolicyOptions),
     Regions { tsv: bool },
@@ -84,6 +85,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, run: impl FnOnce(RunOption
                 Exit::Config.into()
             }
         },
+        Ok(Command::Init(request)) => init::main(&request),
         Ok(Command::Check { config, json }) => doctor::main(&config, json),
         Ok(Command::Policy(options)) => policies(&options).into(),
         Ok(Command::Regions { tsv: true }) => print(&regions::tsv()),
@@ -172,6 +174,14 @@ mod tests {
         assert_eq!(words("run"), run(CONFIG_PATH, false, None));
         assert_eq!(words("run --config a.toml"), run("a.toml", false, None));
         assert_eq!(words("run --once --timeout=90 --config=b"), run("b", true, Some(90)));
+        let init = |packaged, force, check, given: &[(&'static str, &str)]| {
+            let config = if packaged { CONFIG_PATH } else { "a.toml" }.into();
+            let given = given.iter().map(|(name, answer)| (*name, (*answer).to_owned())).collect();
+            Ok(Command::Init(init::Request { config, packaged, given, force, check }))
+        };
+        assert_eq!(words("init"), init(true, false, true, &[]));
+        let line = "init --config a.toml --force --no-check --bucket b --output file";
+        assert_eq!(words(line), init(false, true, false, &[("bucket", "b"), ("output", "file")]));
         let check = |config: &str, json| Ok(Command::Check { config: config.into(), json });
         assert_eq!(words("check"), check(CONFIG_PATH, false));
         assert_eq!(words("check --json --config a.toml"), check("a.toml", true));
@@ -220,7 +230,7 @@ mod tests {
             ("", "a command is missing"),
             ("check --once", "--once"),
             ("check extra", "extra"),
-            ("chekc", "unknown command 'chekc'; commands: run, check, policy, regions, "),
+            ("chekc", "unknown command 'chekc'; commands: run, init, check, policy, regions, "),
             ("regions x", "unexpected argument"),
             ("spool", "spool needs one of its commands: ls, cat, verify"),
             ("spool cat --from here", "--from takes SEGMENT[:OFFSET]"),

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::args::Args;
+use super::table::CONFIG_PATH;
 use super::{Command, PolicyOptions, Shell};
+use crate::doctor::init;
 use crate::doctor::policy::{Kind, KmsKey, Principal};
 use crate::inspect::{quarantine, spool};
 use crate::select::dry_run;
@@ -16,6 +18,22 @@ pub(super) fn run(args: &Args) -> Result<Command, String> {
         true => Err("--timeout goes with --once".to_owned()),
         false => Ok(Command::Run { config: args.config(), once, timeout }),
     }
+}
+
+pub(super) fn init(args: &Args) -> Result<Command, String> {
+    let mut given = init::question::Given::new();
+    for question in init::question::QUESTIONS {
+        if let Some(answer) = args.text(question.name)? {
+            given.insert(question.name, answer.to_owned());
+        }
+    }
+    Ok(Command::Init(init::Request {
+        config: args.config(),
+        packaged: args.config().as_os_str() == CONFIG_PATH,
+        given,
+        force: args.has("force"),
+        check: !args.has("no-check"),
+    }))
 }
 
 pub(super) fn check(args: &Args) -> Result<Command, String> {

@@ -6,6 +6,7 @@
 
 use super::args::Args;
 use super::{Command, read};
+use crate::doctor::init::question::QUESTIONS;
 use crate::doctor::policy::Kind;
 
 /// The configuration that is read unless `--config` names another.
@@ -39,6 +40,7 @@ pub(super) enum Does {
 }
 
 /// An option, always with a long name.
+#[derive(Clone, Copy)]
 pub(super) struct Opt {
     /// Without its dashes.
     pub(super) name: &'static str,
@@ -49,6 +51,7 @@ pub(super) struct Opt {
 }
 
 /// The value of an option.
+#[derive(Clone, Copy)]
 pub(super) struct Value {
     /// How the help calls it: `FILE`.
     pub(super) name: &'static str,
@@ -114,6 +117,20 @@ pub(super) const COMMANDS: &[Spec] = &[
         ],
         operands: None,
         does: Does::Command(read::run),
+    },
+    Spec {
+        name: "init",
+        about: "write a configuration by asking, or by options, and check it",
+        more: &[
+            "What is not said by options is asked for at a terminal; where there is none, or nothing is missing, \
+             defaults stand. Secrets are asked for without being shown, and kept in a file of their own that only \
+             its owner can read; they are no options, since a command line can be seen by everybody.",
+            "A configuration that is there already is replaced with --force alone, or when it is the package's and \
+             not filled in yet; either is kept beside it as FILE.old.",
+        ],
+        options: &INIT,
+        operands: None,
+        does: Does::Command(read::init),
     },
     Spec {
         name: "check",
@@ -225,8 +242,9 @@ pub(super) const COMMANDS: &[Spec] = &[
                 name: "verify",
                 about: "check every checksum in the state directory",
                 more: &[
-                    "Reads the spool's frames, the cursors, the ledger, the sources' state and the quarantine, and says \
-                     what is damaged and where. The exit code is then 65.",
+                    "Reads the spool's frames, the cursors, the ledger, the sources' state, the marks of duplicates and the \
+                     quarantine, and prints a line for each file: what is in it, or what is damaged and where. The exit code \
+                     is then 65; a file that cannot be read ends it with 74.",
                 ],
                 options: &[CONFIG, JSON],
                 operands: None,
@@ -335,6 +353,27 @@ pub(super) const COMMANDS: &[Spec] = &[
         does: Does::Command(read::completion),
     },
 ];
+
+/// The options of `init`: its questions, after its own.
+const INIT: [Opt; 3 + QUESTIONS.len()] = {
+    let mut options = [CONFIG; 3 + QUESTIONS.len()];
+    options[0] = Opt { about: "the file to write [/etc/trailspool/trailspool.toml]", ..CONFIG };
+    options[1] = Opt { name: "force", value: None, about: "replace a configuration that is there" };
+    options[2] = Opt { name: "no-check", value: None, about: "do not check it" };
+    let mut index = 0;
+    while index < QUESTIONS.len() {
+        let question = &QUESTIONS[index];
+        let kind = match question.value.as_bytes() {
+            b"FILE" | b"DIR" => ValueKind::File,
+            _ if question.words.is_empty() => ValueKind::Text,
+            _ => ValueKind::Words(question.words),
+        };
+        let value = Some(Value { name: question.value, kind });
+        options[3 + index] = Opt { name: question.name, value, about: question.asks };
+        index += 1;
+    }
+    options
+};
 
 const DOCUMENTS: [&str; Kind::ALL.len()] = {
     let mut names = [""; Kind::ALL.len()];

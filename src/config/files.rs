@@ -20,6 +20,9 @@ use crate::net::{Identity, Trust};
 const SECRET_MASK: u32 = 0o077;
 const CREDENTIAL_MASK: u32 = 0o007;
 
+/// Where the unit of the package takes its credentials from. Source: systemd.exec(5), LoadCredential=.
+pub(crate) const CREDENTIALS: &str = "/etc/credstore";
+
 /// Reads the secret in a file that is named by an absolute path.
 pub(super) fn secret_file(path: &str, credentials_dir: Option<&str>) -> Read<Secret> {
     let path = Path::new(path);
@@ -36,20 +39,23 @@ fn mask_of(path: &Path, credentials_dir: Option<&str>) -> u32 {
     if passed { CREDENTIAL_MASK } else { SECRET_MASK }
 }
 
-/// Reads a secret that the service manager passed (`LoadCredential=NAME:…`). Source: systemd.exec(5), Credentials.
+/// Reads a secret that the service manager passed (`LoadCredential=NAME:…`), or would pass: without
+/// $CREDENTIALS_DIRECTORY it is looked for in [`CREDENTIALS`]. Source: systemd.exec(5), Credentials.
 pub(super) fn secret_credential(name: &str, credentials_dir: Option<&str>) -> Read<Secret> {
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err("must be the name of a systemd credential, without slashes".to_owned());
     }
-    let Some(dir) = credentials_dir.filter(|dir| Path::new(dir).is_absolute()) else {
-        return Err(
-            "cannot be used: $CREDENTIALS_DIRECTORY is not set; start the agent as a systemd service with \
-                    LoadCredential=NAME:PATH, or write secret_key_file"
-                .to_owned(),
-        );
-    };
-    secret(&Path::new(dir).join(name), CREDENTIAL_MASK)
-        .map_err(|text| format!("the systemd credential {text}"))
+    match credentials_dir.filter(|dir| Path::new(dir).is_absolute()) {
+        Some(dir) => secret(&Path::new(dir).join(name), CREDENTIAL_MASK)
+            .map_err(|text| format!("the systemd credential {text}")),
+        // Somebody runs a command by hand.
+        None => secret(&Path::new(CREDENTIALS).join(name), SECRET_MASK).map_err(|text| {
+            format!(
+                "cannot be used: $CREDENTIALS_DIRECTORY is not set, and {CREDENTIALS}/{name} {text}; start the agent \
+                 as a systemd service with LoadCredential=NAME:PATH, run this as root, or name a file instead"
+            )
+        }),
+    }
 }
 
 /// A file of PEM certificates, there and readable.

@@ -11,11 +11,14 @@
 //! | `policy`, `regions` | the other two commands (cores) |
 //! | `json` | JSON for policies |
 //!
+//! `init` writes the configuration in the first place.
+//!
 //! What holds of a check: every probe has a finding, whatever failed before it; a running agent notices nothing; nothing is left
 //! behind, sent to an output or changed in a bucket; no secret is in a finding; the whole ends within half a minute.
 
 pub mod advice;
 pub mod finding;
+pub mod init;
 mod json;
 pub mod policy;
 mod probes;
@@ -43,11 +46,16 @@ const FILES: Duration = Duration::from_secs(10);
 
 /// The command `check`.
 pub fn main(config: &Path, json: bool) -> ExitCode {
+    checked(config, json).into()
+}
+
+/// Checks, prints what was found, and gives the exit code of the worst.
+fn checked(config: &Path, json: bool) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(fault) => {
             let _ = writeln!(std::io::stderr(), "the runtime could not be started: {fault}");
-            return Exit::Unavailable.into();
+            return Exit::Unavailable;
         }
     };
     let report = runtime.block_on(check(config));
@@ -64,14 +72,14 @@ pub fn main(config: &Path, json: bool) -> ExitCode {
     };
     // A reader that went away is no failure of what was checked.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    report.exit().into()
+    report.exit()
 }
 
 /// Everything at once; the report has the order of the configuration.
 async fn check(path: &Path) -> Report {
     let examined = config::examine(path);
     let mut sections = vec![configuration(path, &examined)];
-    let Examined { agent, spool, sources, outputs, .. } = examined;
+    let Examined { agent, spool, sources, outputs, directory, .. } = examined;
 
     let of_state = spool.clone();
     let state = tokio::task::spawn_blocking(move || probes::state(agent.as_ref(), of_state.as_ref()));
@@ -81,6 +89,9 @@ async fn check(path: &Path) -> Report {
         .collect();
     let outputs: Vec<_> =
         outputs.into_iter().map(|output| output.map(|output| tokio::spawn(probes::output(output)))).collect();
+
+    let directory =
+        directory.map(|directory| directory.map(|directory| tokio::spawn(probes::directory(directory))));
 
     sections.push(match timeout(FILES, state).await {
         Ok(Ok(section)) => section,
@@ -94,6 +105,9 @@ async fn check(path: &Path) -> Report {
     });
     for source in sources {
         sections.push(joined(source, Part::Source).await);
+    }
+    if let Some(directory) = directory {
+        sections.push(joined(directory, |_| Part::Directory).await);
     }
     for output in outputs {
         sections.push(joined(output, Part::Output).await);
@@ -196,7 +210,7 @@ mod tests {
         let failed = |name: &str| {
             let section = report.sections.iter().find(|section| match &section.part {
                 Part::Source(own) | Part::Output(own) => **own == *name,
-                Part::Config | Part::Agent => false,
+                Part::Config | Part::Agent | Part::Directory => false,
             });
             let findings = section.expect("a section for each").findings.iter();
             findings

@@ -6,52 +6,21 @@ blanks, signs and umlauts in the prefix; more keys than fit into one page of a l
     python3 moto.py MOTO_SERVER TRAILSPOOL
 """
 
-import datetime
-import gzip
-import json
-import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 
-import boto3
+from moto_lab import ACCOUNT, DAY, REGION, Moto, configure, log_object
 
 BUCKET, FOLDER = "acme-logs", "trail of 100% ü + more"
-ACCOUNT, REGION = "111122223333", "us-east-1"
-DAY = datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=1)
 OBJECTS = 1100  # more than a page of 1,000
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(port):
-    for _ in range(300):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    sys.exit("moto_server did not start")
-
-
-def log_object(number, minute):
-    name = f"{ACCOUNT}_CloudTrail_{REGION}_{DAY:%Y%m%d}T{minute // 60:02}{minute % 60:02}Z_{number:016}.json.gz"
-    key = f"{FOLDER}/AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{DAY:%Y/%m/%d}/{name}"
-    records = [
-        '{"eventVersion":"1.08","eventID":"%d-%d","eventName":"GetObject","amount":1.688560107857E9,"text":"a\\u003db"}'
-        % (number, index)
-        for index in range(number % 5)
-    ]
-    body = gzip.compress(('{"Records":[' + ",".join(records) + "]}").encode(), 6, mtime=0)
-    return key, body, records
+def records_of(number):
+    text = '{"eventVersion":"1.08","eventID":"%d-%d","eventName":"GetObject","amount":1.688560107857E9,"text":"a\\u003db"}'
+    return [text % (number, index) for index in range(number % 5)]
 
 
 def run(trailspool, home):
@@ -66,27 +35,18 @@ def run(trailspool, home):
 
 
 def main(moto_server, trailspool):
-    with tempfile.TemporaryDirectory() as folder:
-        home, port = pathlib.Path(folder), free_port()
-        server = subprocess.Popen([moto_server, "-H", "127.0.0.1", "-p", str(port)],
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_for(port)
-            check(home, port, trailspool)
-        finally:
-            server.terminate()
-            server.wait()
+    with tempfile.TemporaryDirectory() as folder, Moto(moto_server, pathlib.Path(folder) / "moto.log") as moto:
+        check(pathlib.Path(folder), moto, trailspool)
 
 
-def check(home, port, trailspool):
-    endpoint = f"http://127.0.0.1:{port}"
-    s3 = boto3.client("s3", endpoint_url=endpoint, region_name=REGION,
-                      aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="secret")
+def check(home, moto, trailspool):
+    s3 = moto.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     expected = Counter()
 
     def put(number, minute):
-        key, body, records = log_object(number, minute)
+        records = records_of(number)
+        key, body = log_object(f"{FOLDER}/", number, minute, records)
         s3.put_object(Bucket=BUCKET, Key=key, Body=body)
         expected.update(records)
 
@@ -95,29 +55,7 @@ def check(home, port, trailspool):
     digest = f"{FOLDER}/AWSLogs/{ACCOUNT}/CloudTrail-Digest/{REGION}/{DAY:%Y/%m/%d}/digest.json.gz"
     s3.put_object(Bucket=BUCKET, Key=digest, Body=b"never to be fetched")
 
-    secret = home / "secret"
-    secret.write_text("secret")
-    os.chmod(secret, 0o600)
-    (home / "trailspool.toml").write_text(f"""
-[agent]
-state_dir = {json.dumps(str(home / "state"))}
-status_listen = ""
-[[source]]
-name = "moto"
-bucket = {json.dumps(f"{BUCKET}/{FOLDER}")}
-region = "{REGION}"
-start = "all"
-unfiltered = true
-endpoint = "{endpoint}"
-  [source.credentials]
-  method = "iam-user"
-  access_key_id = "AKIAIOSFODNN7EXAMPLE"
-  secret_key_file = {json.dumps(str(secret))}
-[[output]]
-name = "file"
-kind = "file"
-path = {json.dumps(str(home / "out.ndjson"))}
-""")
+    configure(home, {"bucket": f"{BUCKET}/{FOLDER}", "start": "all", "unfiltered": True, "endpoint": moto.endpoint})
     for late in (0, 20):
         for number in range(OBJECTS, OBJECTS + late):
             put(number, 5)

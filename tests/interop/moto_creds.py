@@ -7,74 +7,21 @@ prefix first. s3s_fs.sh has a server that can. And the keys that its metadata se
     python3 moto_creds.py MOTO_SERVER TRAILSPOOL
 """
 
-import datetime
-import gzip
+import contextlib
 import json
 import os
 import pathlib
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
-import boto3
+from moto_lab import ACCOUNT, Moto, configure, log_object, private
 
-BUCKET, ACCOUNT, REGION = "acme-logs", "123456789012", "us-east-1"  # moto's own account
+BUCKET = "acme-logs"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/trail-reader"
 RECORD = '{"eventVersion":"1.08","eventID":"1","eventName":"GetObject"}'
 DONE, DENIED = 0, 77
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Moto:
-    def __init__(self, server, log):
-        port = free_port()
-        self.log, self.endpoint = log, f"http://127.0.0.1:{port}"
-        with log.open("wb") as out:
-            self.process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=out, stderr=out)
-        for _ in range(300):
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.1)
-        sys.exit("moto_server did not start")
-
-    def client(self, service):
-        return boto3.client(service, endpoint_url=self.endpoint, region_name=REGION,
-                            aws_access_key_id="AKIASETUP", aws_secret_access_key="secret")
-
-    def check_authorisation(self):
-        """After 0 more requests moto checks them."""
-        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset-auth", data=b"0",
-                                         headers={"Content-Type": "text/plain"})
-        urllib.request.urlopen(request).read()
-
-    def log_size(self):
-        return self.log.stat().st_size
-
-    def requests(self, since=0):
-        """Method and path of each request that was logged."""
-        lines = self.log.read_bytes()[since:].decode(errors="replace").splitlines()
-        return [line.split('"')[1].rsplit(" ", 1)[0] for line in lines if line.count('"') >= 2]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
-def private(path, text):
-    path.write_text(text)
-    os.chmod(path, 0o600)
-    return path
 
 
 class Lab:
@@ -87,24 +34,8 @@ class Lab:
         self.runs += 1
         home = self.home / str(self.runs)
         home.mkdir()
-        table = "\n".join(f"  {key} = {json.dumps(value)}" for key, value in credentials.items())
-        (home / "trailspool.toml").write_text(f"""
-[agent]
-state_dir = {json.dumps(str(home / "state"))}
-status_listen = ""
-[[source]]
-name = "moto"
-bucket = "{BUCKET}"
-region = "{REGION}"
-start = "all"
-endpoint = "{self.s3.endpoint}"
-  [source.credentials]
-  sts_endpoint = "{self.sts.endpoint}"
-{table}
-[[output]]
-name = "out"
-kind = "stdout"
-""")
+        configure(home, {"bucket": BUCKET, "start": "all", "endpoint": self.s3.endpoint},
+                  {"sts_endpoint": self.sts.endpoint, **credentials}, {"kind": "stdout"})
         done = subprocess.run(
             [self.trailspool, "run", "--once", "--timeout", "60", "--config", home / "trailspool.toml"],
             capture_output=True, text=True, timeout=90, check=False,
@@ -120,10 +51,8 @@ kind = "stdout"
 def fill(moto):
     s3 = moto.client("s3")
     s3.create_bucket(Bucket=BUCKET)
-    day = datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=1)
-    name = f"{ACCOUNT}_CloudTrail_{REGION}_{day:%Y%m%d}T1200Z_{1:016}.json.gz"
-    key = f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{day:%Y/%m/%d}/{name}"
-    s3.put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(f'{{"Records":[{RECORD}]}}'.encode()))
+    key, body = log_object("", 1, 12 * 60, [RECORD])
+    s3.put_object(Bucket=BUCKET, Key=key, Body=body)
 
 
 def people(moto):
@@ -165,12 +94,12 @@ def from_the_instance(lab):
 
 def with_authorisation(lab, key, secret):
     user = {"method": "iam-user", "access_key_id": key,
-            "secret_key_file": str(private(lab.home / "secret", secret))}
+            "secret_key_file": private(lab.home / "secret", secret)}
     role = {"assume_role": ROLE, "external_id": "acme-7"}
     lab.collect({**user, **role})
     lab.collect({**user, **role, "external_id": "other"}, DENIED, "the role's trust policy")
     lab.collect({**user, **role, "assume_role": f"{ROLE}-x"}, DENIED, "the role does not exist")
-    wrong = str(private(lab.home / "wrong", "x" * 40))
+    wrong = private(lab.home / "wrong", "x" * 40)
     lab.collect({**user, **role, "secret_key_file": wrong}, DENIED, "does not belong to access key")
     lab.collect({**user, **role, "access_key_id": "AKIANOBODY0000000000"}, DENIED, "is not known")
     metadata = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": lab.s3.endpoint}
@@ -182,9 +111,9 @@ def with_authorisation(lab, key, secret):
     document = json.dumps({"Version": 1, "AccessKeyId": key, "SecretAccessKey": secret})
     printed = private(lab.home / "printed", document)
     files = {
-        "AWS_SHARED_CREDENTIALS_FILE": str(private(
-            lab.home / "credentials", f"[user]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")),
-        "AWS_CONFIG_FILE": str(private(lab.home / "config", f"""
+        "AWS_SHARED_CREDENTIALS_FILE": private(
+            lab.home / "credentials", f"[user]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"),
+        "AWS_CONFIG_FILE": private(lab.home / "config", f"""
 [profile reader]
 role_arn = {ROLE}
 external_id = acme-7
@@ -197,8 +126,8 @@ source_profile = hop
 role_arn = arn:aws:iam::{ACCOUNT}:role/hop
 source_profile = user
 [profile tool]
-credential_process = cat {shlex.quote(str(printed))}
-""")),
+credential_process = cat {shlex.quote(printed)}
+"""),
     }
     lab.collect({"method": "profile", "profile": "reader"}, **files)
     lab.collect({"method": "profile", "profile": "twice"}, **files)  # the second request has a session token
@@ -211,20 +140,15 @@ credential_process = cat {shlex.quote(str(printed))}
 
 
 def main(moto_server, trailspool):
-    with tempfile.TemporaryDirectory() as folder:
-        home, servers = pathlib.Path(folder), []
-        try:
-            for name in ("s3", "sts"):
-                servers.append(Moto(moto_server, home / f"{name}.log"))
-            lab = Lab(home, *servers, trailspool)
-            fill(lab.s3)
-            from_the_instance(lab)
-            key, secret = people(lab.sts)
-            lab.sts.check_authorisation()
-            with_authorisation(lab, key, secret)
-        finally:
-            for server in servers:
-                server.stop()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        home = pathlib.Path(folder)
+        s3, sts = (stack.enter_context(Moto(moto_server, home / f"{name}.log")) for name in ("s3", "sts"))
+        lab = Lab(home, s3, sts, trailspool)
+        fill(s3)
+        from_the_instance(lab)
+        key, secret = people(sts)
+        sts.check_authorisation()
+        with_authorisation(lab, key, secret)
 
 
 if __name__ == "__main__":

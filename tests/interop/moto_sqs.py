@@ -5,15 +5,11 @@ are killed again and again. The parts run at once: most of each is waiting for l
     python3 moto_sqs.py MOTO_SERVER TRAILSPOOL
 """
 
-import datetime
 import functools
-import gzip
 import json
-import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,36 +18,10 @@ import urllib.parse
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import boto3
+from moto_lab import ACCOUNT, REGION, Moto, configure, log_object
 
-BUCKET, ACCOUNT, REGION = "acme-logs", "123456789012", "us-east-1"  # moto's own account
+BUCKET = "acme-logs"
 PREFIX = "trail of 100% ü + more/"
-DAY = datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=1)
-KEYS = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "secret"}
-
-
-class Moto:
-    def __init__(self, server):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        self.endpoint = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(300):
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.1)
-        sys.exit("moto_server did not start")
-
-    def client(self, service):
-        return boto3.client(service, endpoint_url=self.endpoint, region_name=REGION, **KEYS)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 class Lab:
@@ -71,43 +41,17 @@ class Lab:
     def put(self, bucket=BUCKET):
         """An object with three records; its key, its size and its records."""
         number = next(self.numbers)
-        stamp = f"{DAY:%Y%m%d}T{number // 60 % 24:02}{number % 12 * 5:02}Z"
-        key = (f"{PREFIX}AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{DAY:%Y/%m/%d}/"
-               f"{ACCOUNT}_CloudTrail_{REGION}_{stamp}_{number:016}.json.gz")
         records = ['{"eventVersion":"1.08","eventID":"%d-%d","text":"a\\u003db"}' % (number, n) for n in range(3)]
-        body = gzip.compress(('{"Records":[' + ",".join(records) + "]}").encode(), 6, mtime=0)
+        key, body = log_object(PREFIX, number, number // 60 * 60 + number % 12 * 5, records)
         self.s3.put_object(Bucket=bucket, Key=key, Body=body)
         return key, len(body), records
 
     def configure(self, name, queue, method="sqs", bucket=BUCKET):
         home = self.home / name
         home.mkdir(exist_ok=True)
-        secret = home / "secret"
-        secret.write_text(KEYS["aws_secret_access_key"])
-        os.chmod(secret, 0o600)
-        (home / "trailspool.toml").write_text(f"""
-[agent]
-state_dir = {json.dumps(str(home / "state"))}
-status_listen = ""
-[[source]]
-name = "moto"
-bucket = {json.dumps(f"{bucket}/{PREFIX}")}
-region = "{REGION}"
-method = "{method}"
-queue_url = "{queue}"
-endpoint = "{self.moto.endpoint}"
-unfiltered = true
-{'start = "all"' if method != "sqs" else ""}
-  [source.credentials]
-  method = "iam-user"
-  access_key_id = "{KEYS['aws_access_key_id']}"
-  secret_key_file = {json.dumps(str(secret))}
-  sts_endpoint = "{self.moto.endpoint}"
-[[output]]
-name = "file"
-kind = "file"
-path = {json.dumps(str(home / "out.ndjson"))}
-""")
+        source = {"bucket": f"{bucket}/{PREFIX}", "method": method, "queue_url": queue, "unfiltered": True,
+                  "endpoint": self.moto.endpoint}
+        configure(home, source if method == "sqs" else {**source, "start": "all"})
         return home
 
     def start(self, home, *arguments):
@@ -289,18 +233,14 @@ def scale_out(lab, agents=3, objects=600, kills=12):
 
 
 def main(moto_server, trailspool):
-    with tempfile.TemporaryDirectory() as folder:
-        moto = Moto(moto_server)
-        try:
-            lab = Lab(pathlib.Path(folder), moto, trailspool)
-            ways = [("direct", None), ("by-sns", "false"), ("by-sns-raw", "true")]
-            parts = [every_shape, fifo, check, sweep, scale_out]
-            parts += [functools.partial(told_by_s3, bucket=bucket, raw=raw) for bucket, raw in ways]
-            with ThreadPoolExecutor(len(parts)) as pool:
-                for part in [pool.submit(part, lab) for part in parts]:
-                    part.result()
-        finally:
-            moto.stop()
+    with tempfile.TemporaryDirectory() as folder, Moto(moto_server, pathlib.Path(folder) / "moto.log") as moto:
+        lab = Lab(pathlib.Path(folder), moto, trailspool)
+        ways = [("direct", None), ("by-sns", "false"), ("by-sns-raw", "true")]
+        parts = [every_shape, fifo, check, sweep, scale_out]
+        parts += [functools.partial(told_by_s3, bucket=bucket, raw=raw) for bucket, raw in ways]
+        with ThreadPoolExecutor(len(parts)) as pool:
+            for part in [pool.submit(part, lab) for part in parts]:
+                part.result()
 
 
 if __name__ == "__main__":

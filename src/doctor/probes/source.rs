@@ -105,7 +105,7 @@ async fn probe(
         return Err(notes.block(finding, "there is no address"));
     };
     let proxy = source.proxies.of(&base);
-    network::reach(client, proxy, &base, "`region` and `endpoint`", notes).await?;
+    network::reach(client, proxy, &base, "`region` and `endpoint`", Duration::ZERO, notes).await?;
     let answer = answer(client, &base, notes).await?;
     let ahead = clock(&answer, notes);
 
