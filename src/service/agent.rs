@@ -370,13 +370,16 @@ impl Agent {
 async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> Option<Trouble> {
     let mut again = Backoff::new(ONCE_AGAIN.0, ONCE_AGAIN.1);
     let mut left = None;
+    let mut complete = true;
     loop {
         let report = poller.pass(UtcDateTime::now()).await;
         let lasting = report.trouble().filter(|trouble| !trouble.transient && !report.is_complete());
         left = left.or(lasting.cloned());
+        // What the poll left is not in the passes for the backfill behind it.
+        complete = report.is_complete() && (complete || report.plan.is_some_and(|plan| plan.is_poll()));
         if report.more {
             again.reset();
-        } else if report.is_complete() || lasting.is_some() {
+        } else if complete || lasting.is_some() {
             return left;
         } else {
             tokio::time::sleep(again.next(fastrand::u64(..), None)).await;
