@@ -30,12 +30,12 @@ aarch64-*) emulator="qemu-aarch64-static -L /usr/aarch64-linux-gnu" ;;
 *) emulator=${EMULATOR:?what runs a program for "$target"} ;;
 esac
 mkdir -p "$packages/share"
-$emulator "$binary" man | gzip -9n >"$packages/share/trailspool.1.gz"
+$emulator "$binary" man | gzip -9n >"$packages/share/trailspool.8.gz"
 for shell in bash zsh fish; do
     $emulator "$binary" completion $shell >"$packages/share/completion.$shell"
 done
 
-cargo deb --locked --quiet --no-build --no-strip --profile dist --target "$target" --output "$packages/"
+cargo deb --locked --quiet --no-build --no-strip --profile dist --target "$target" --output "$packages/" >/dev/null
 
 # The tar is the package's tree: one list of files, in Cargo.toml.
 deb=$(ls -t "$packages"/trailspool_*.deb | head -1)

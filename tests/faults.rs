@@ -240,3 +240,34 @@ fn inject(run: &Run, fault: &str) -> Child {
         .spawn()
         .expect("strace is needed")
 }
+
+/// A medium that fails under one file is no damage, and no clean bill either.
+#[test]
+#[ignore = "needs strace"]
+fn a_file_that_cannot_be_read_ends_a_verification_with_74() {
+    let place = Place::new(9);
+    place.home.edit_config("unfiltered = true", "unfiltered = false");
+    place.home.start(&["--once", "--timeout", "100"]).wait(Duration::from_secs(120)).expect_code(0);
+    let mut kinds = std::collections::BTreeMap::new();
+    for folder in ["spool", "cursors", "ledger", "sources", "marks", "quarantine"] {
+        for entry in fs::read_dir(place.state().join(folder)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let kind = path.extension().unwrap_or("checkpoint".as_ref()).to_owned();
+            kinds.insert(kind, path);
+        }
+    }
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    for path in kinds.values() {
+        let done = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=pread64:error=EIO", "-P"])
+            .arg(path)
+            .args([env!("CARGO_BIN_EXE_trailspool"), "spool", "verify", "--config"])
+            .arg(place.home.path("trailspool.toml"))
+            .output()
+            .expect("strace is needed");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(74), "{}: {said}", path.display());
+        let name = path.file_name().expect("a name").to_string_lossy();
+        assert!(said.contains(&*name) && said.contains("Input/output error"), "{name}: {said}");
+    }
+}

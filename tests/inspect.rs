@@ -158,6 +158,55 @@ fn damage_is_named_with_its_place_and_ends_with_65() {
 }
 
 #[test]
+fn every_file_has_a_line_and_damage_to_any_of_them_is_found_and_changes_nothing() {
+    let place = place(bucket(8), Moods::default());
+    place.home.edit_config("unfiltered = true", "unfiltered = false");
+    place.home.once().expect_code(0);
+    let state = place.home.state_dir();
+    let mut files = BTreeMap::new();
+    for folder in ["spool", "cursors", "ledger", "sources", "marks"] {
+        for entry in fs::read_dir(state.join(folder)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = format!("{folder}/{}", path.file_name().expect("a name").to_string_lossy());
+            files.insert(name, fs::read(&path).expect("a file"));
+        }
+    }
+    for kind in [".seg", ".cur", ".run", "checkpoint", ".state", ".marks"] {
+        assert!(files.keys().any(|name| name.ends_with(kind)), "no {kind} in {:?}", files.keys());
+    }
+    let verify = |code| {
+        let end = place.home.command(&["spool", "verify"]).expect_code(code);
+        String::from_utf8(end.stdout).expect("text")
+    };
+    let text = verify(0);
+    for name in files.keys() {
+        let lines = text.lines().filter(|line| line.starts_with(&format!("ok       {name}: "))).count();
+        assert_eq!(lines, 1, "{name} in\n{text}");
+    }
+    assert_eq!(text.lines().count(), files.len() + 1, "{text}");
+    for (name, bytes) in &files {
+        let damaged = || {
+            let mut damaged = bytes.clone();
+            // Of a segment, what was acknowledged long ago is damage all the same.
+            let at = damaged.len() * 2 / 3;
+            damaged[at] ^= 0x10;
+            damaged
+        };
+        fs::write(state.join(name), damaged()).expect("the same, damaged");
+        let text = verify(65);
+        let line = text.lines().find(|line| line.starts_with(&format!("DAMAGED  {name}")));
+        assert!(line.is_some(), "{name}:\n{text}");
+        assert!(!text.contains(&format!("ok       {name}:")), "{text}");
+        assert_eq!(fs::read(state.join(name)).expect("the file"), damaged(), "it only looks");
+        fs::write(state.join(name), bytes).expect("the file as it was");
+    }
+    // Marks that were saved ahead of the ledger cannot be: somebody put an older ledger in their place.
+    fs::remove_file(state.join("ledger/checkpoint")).expect("a checkpoint");
+    let text = verify(65);
+    assert!(text.contains(".marks: it is ahead of the ledger"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_looked_at_is_said() {
     let place = place(bucket(3), Moods::default());
     let end = place.home.command(&["spool", "ls"]).expect_code(74);

@@ -9,6 +9,7 @@ use std::path::Path;
 use common::agent::{Home, Setup};
 use common::bucket::{Bucket, Plan, expected, yesterday};
 use common::collectors::{Api, Collector, Moods, TOKEN};
+use common::http_script::{mutual_tls, tls_file};
 use common::s3_server::{Faults, S3Server};
 
 struct Bench {
@@ -201,4 +202,110 @@ fn an_output_that_is_down_holds_no_other_and_may_give_up_records() {
     assert_eq!(down.skipped + down.delivered, down.kept, "each record is counted once");
     assert_eq!(down.kept, records.values().sum::<u64>());
     assert_eq!(receiver.received().lines(), down.delivered, "and what was not given up has arrived");
+}
+
+/// The findings of a check of the output, and its exit code.
+fn check(bench: &Bench) -> (i32, Vec<serde_json::Value>) {
+    let end = bench.home.check(&["--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&end.stdout).expect("a report");
+    let findings = report["findings"].as_array().expect("findings");
+    (end.code().expect("a code"), findings.iter().filter(|found| found["name"] == "siem").cloned().collect())
+}
+
+#[track_caller]
+fn expect(findings: &[serde_json::Value], probe: &str, level: &str, key: &str, words: &str) {
+    let found = findings.iter().find(|found| found["probe"] == probe);
+    let found = found.unwrap_or_else(|| panic!("no {probe} in {findings:?}"));
+    assert_eq!(found["level"], level, "{found}");
+    assert!(found[key].as_str().expect("a text").contains(words), "{words:?} is not in {key} of {found}");
+}
+
+#[test]
+fn a_check_asks_each_receiver_how_it_is_and_sends_no_record() {
+    let bench = Bench::new(3);
+    let token = bench.home.path("token");
+    for api in ALL {
+        let has_health = !matches!(api, Api::Ndjson | Api::JsonArray);
+        let collector = Collector::start(api, Moods::default());
+        bench.configure(&output(api, &collector.url(), &token, ""));
+        let (code, findings) = check(&bench);
+        assert_eq!(code, 0, "{api:?}: {findings:?}");
+        if has_health {
+            let words = match api {
+                Api::Bulk => "is version 8.15.3",
+                Api::Loki => "is ready",
+                _ => "the collector is well",
+            };
+            expect(&findings, "health", "ok", "what", words);
+            // A token that it does not know.
+            std::fs::write(&token, "another-token-than-it-knows").unwrap();
+            let (code, findings) = check(&bench);
+            assert_eq!(code, 77, "{api:?}: {findings:?}");
+            let key = match api {
+                Api::Bulk => "`api_key_file`",
+                Api::Loki => "`password_file`",
+                _ => "`splunk_token_file`",
+            };
+            expect(&findings, "health", "fail", "fix", key);
+            std::fs::write(&token, TOKEN).unwrap();
+            let unwell = Collector::start(api, Moods { unwell: true, ..Moods::default() });
+            bench.configure(&output(api, &unwell.url(), &token, ""));
+            let (code, findings) = check(&bench);
+            assert_eq!(code, 0, "it may be well again: {findings:?}");
+            expect(&findings, "health", "warn", "why", "not well");
+        }
+        let received = &collector.received().1;
+        assert_eq!((received.records.len(), &received.wrong), (0, &Vec::new()), "{api:?}");
+        assert_eq!(received.requests, if has_health { 2 } else { 0 }, "{api:?}");
+    }
+    // Another API than the preset's.
+    let collector = Collector::start(Api::Loki, Moods::default());
+    bench.configure(&output(Api::Bulk, &collector.url(), &token, ""));
+    let (code, findings) = check(&bench);
+    assert_eq!(code, 78, "{findings:?}");
+    expect(&findings, "health", "fail", "fix", "`preset`");
+}
+
+#[test]
+fn a_receiver_that_demands_a_client_certificate_gets_the_right_one_and_otherwise_it_is_said_what_to_do() {
+    let bench = Bench::new(8);
+    let (records, token) = (bench.records(), bench.home.path("token"));
+    let key = bench.home.path("client.key");
+    std::fs::copy(tls_file("server.key"), &key).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let ca = format!("ca_file = {:?}\n", tls_file("ca.pem"));
+    let identity = |name| format!("client_cert_file = {:?}\nclient_key_file = {key:?}\n", tls_file(name));
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let collector = Collector::start_with(Some(mutual_tls(version)), Api::Ndjson, Moods::default());
+        for (lines, code, kind, words) in [
+            (ca.clone(), 77, "`client_cert_file`", "set `client_cert_file` and `client_key_file`"),
+            // signed by somebody whom the receiver does not trust, and over
+            (ca.clone() + &identity("expired.pem"), 77, "`client_cert_file`", "whether the server trusts"),
+            (identity("server.pem"), 78, "`ca_file`", "`ca_file`"),
+        ] {
+            bench.configure(&output(Api::Ndjson, &collector.secure_url(), &token, &lines));
+            let (found, findings) = check(&bench);
+            assert_eq!(found, code, "{version:?} {lines}: {findings:?}");
+            expect(&findings, "tls", "fail", "fix", words);
+            let end = bench.home.start(&["--once", "--timeout", "2"]);
+            let end = end.wait(std::time::Duration::from_secs(60)).expect_code(75);
+            assert!(end.stderr.contains(kind), "{version:?}: {kind} is not in\n{}", end.stderr);
+        }
+        assert_eq!(collector.received().1.requests, 0, "nobody else was let in");
+        bench.configure(&output(
+            Api::Ndjson,
+            &collector.secure_url(),
+            &token,
+            &(ca.clone() + &identity("server.pem")),
+        ));
+        let (code, findings) = check(&bench);
+        assert_eq!(code, 0, "{findings:?}");
+        expect(&findings, "tls", "ok", "what", "is accepted");
+        bench.home.once().expect_code(0);
+        let received = &collector.received().1;
+        assert_eq!(received.wrong, Vec::<String>::new());
+        assert!(received.records == records, "{version:?}: {} of {}", received.records.len(), records.len());
+        // The next version begins anew.
+        std::fs::remove_dir_all(bench.home.state_dir()).unwrap();
+    }
 }

@@ -1,5 +1,5 @@
-//! Random histories of a spool (objects, aborts, commits, outputs, restarts, power cuts, errors of the disk, a full
-//! spool) against a plain list. The seeds are fixed; `SPOOL_SEED=n` runs one of them alone, `SPOOL_RUNS=n` takes n times
+//! Random histories of a spool (objects, aborts, commits, outputs, records given up, restarts, power cuts, errors of the
+//! disk, a full spool) against a plain list. The seeds are fixed; `SPOOL_SEED=n` runs one of them alone, `SPOOL_RUNS=n` takes n times
 //! as many.
 
 #[path = "common/fault_disk.rs"]
@@ -18,6 +18,8 @@ struct Weather {
     faults: bool,
     /// Large records, few objects that end, outputs that hardly come on: the spool is full most of the time.
     jam: bool,
+    /// The second output gives up its oldest records when the spool is full because of it.
+    skips: bool,
 }
 
 fn options(rng: &mut fastrand::Rng) -> Options {
@@ -35,7 +37,7 @@ fn options(rng: &mut fastrand::Rng) -> Options {
 fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(), Stop> {
     let output = rng.usize(..2);
     let large = |rng: &mut fastrand::Rng| rng.u8(..4) < if weather.jam { 3 } else { 1 };
-    match rng.u32(..1000) {
+    match rng.u32(..1015) {
         400..950 if weather.jam && rng.u8(..8) != 0 => world.record(world.options.max_record_bytes / 2),
         0..150 if !world.is_object_open() => {
             let len = rng.usize(..40);
@@ -79,6 +81,7 @@ fn act(world: &mut World, rng: &mut fastrand::Rng, weather: Weather) -> Result<(
             world.disk.cut_after(rng.u64(..60));
             Ok(())
         }
+        1000.. => world.skip().map(drop),
         _ if weather.faults => {
             let ops = [Op::Create, Op::Open, Op::Read, Op::SetLen, Op::Rename, Op::Remove, Op::SyncDir];
             let op = match rng.u8(..3) {
@@ -109,12 +112,15 @@ fn survivors(rng: &mut fastrand::Rng) -> Survive {
     }
 }
 
-/// Runs a history: objects committed, how often the spool was full, and an object too large for it.
-fn run(seed: u64, actions: usize, weather: Weather) -> [u64; 3] {
+/// Runs a history: objects committed, how often the spool was full, and an object too large for it, and records given up.
+fn run(seed: u64, actions: usize, weather: Weather) -> [u64; 4] {
     let mut rng = fastrand::Rng::with_seed(seed);
     let options = options(&mut rng);
     let max_bytes = options.max_bytes;
     let mut world = World::new(FaultDisk::new().with_cuts(Cuts::Coarse), options);
+    if weather.skips {
+        world.let_skip(1);
+    }
     world.start().unwrap();
     for _ in 0..actions {
         match act(&mut world, &mut rng, weather) {
@@ -131,7 +137,7 @@ fn run(seed: u64, actions: usize, weather: Weather) -> [u64; 3] {
     world.disk.heal();
     world.crash(Survive::Nothing, &[]);
     world.go_on().unwrap();
-    [world.committed.len() as u64, world.fulls, world.too_large]
+    [world.committed.len() as u64, world.fulls, world.too_large, world.given_up(1)]
 }
 
 /// A switch of the test's own.
@@ -143,9 +149,9 @@ fn switch(name: &str) -> Option<u64> {
 fn runs(seeds: std::ops::Range<u64>, actions: usize, faults: bool) {
     let only = switch("SPOOL_SEED");
     let seeds = seeds.start..seeds.start + (seeds.end - seeds.start) * switch("SPOOL_RUNS").unwrap_or(1);
-    let mut sum = [0; 3];
+    let mut sum = [0; 4];
     for seed in seeds.filter(|seed| only.is_none_or(|only| only == *seed)) {
-        let weather = Weather { faults, jam: seed % 4 == 0 };
+        let weather = Weather { faults, jam: seed % 4 == 0, skips: seed % 3 == 0 };
         match std::panic::catch_unwind(|| run(seed, actions, weather)) {
             Ok(counts) => sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count),
             Err(panic) => {
@@ -154,9 +160,10 @@ fn runs(seeds: std::ops::Range<u64>, actions: usize, faults: bool) {
             }
         }
     }
-    let [objects, fulls, too_large] = sum;
-    println!("{objects} objects, full {fulls} times, {too_large} too large");
-    assert!(only.is_some() || objects > 1000 && fulls > 50 && too_large > 10, "the histories go somewhere");
+    let [objects, fulls, too_large, given_up] = sum;
+    println!("{objects} objects, full {fulls} times, {too_large} too large, {given_up} records given up");
+    let far = objects > 1000 && fulls > 40 && too_large > 10 && given_up > 100;
+    assert!(only.is_some() || far, "the histories go somewhere");
 }
 
 #[test]

@@ -257,6 +257,62 @@ fn troubled(world: &mut World) -> Result<(), Stop> {
     world.commit()
 }
 
+/// An output that gives up what fills the spool, beside one that holds: when that one needs the oldest segment, too,
+/// nobody's loss would make room.
+fn skipping(world: &mut World) -> Result<(), Stop> {
+    world.let_skip(1);
+    world.start()?;
+    for round in 0..3 {
+        world.object(&[300, 300])?;
+        world.object(&[])?;
+        world.commit()?;
+        world.read(1, 3)?;
+        world.acknowledge(1, 1, 0);
+        // An object over segments, which may only be given up whole.
+        world.begin(4)?;
+        for len in [500, 20, 600, 40] {
+            world.record(len)?;
+        }
+        world.end(1)?;
+        world.object(&[30, 30, 30])?;
+        world.commit()?;
+        assert!(round > 0 || !world.skip()?, "the other output needs the same segment");
+        world.read(0, 100)?;
+        world.acknowledge(0, 100, 1);
+        world.skip()?;
+        world.checkpoint();
+        world.reclaim()?;
+        match round {
+            0 => world.kill()?,
+            1 => while world.skip()? {},
+            _ => {}
+        }
+        // What is left goes out as ever.
+        world.read(1, 2)?;
+        world.acknowledge(1, 2, 1);
+        world.save(round % 2)?;
+    }
+    while world.skip()? {}
+    assert!(world.given_up(1) > 5, "{} records", world.given_up(1));
+    world.object(&[70])?;
+    world.commit()?;
+    world.drain()?;
+    world.save(1)?;
+    world.checkpoint();
+    world.reclaim()
+}
+
+#[test]
+fn an_output_that_gives_up_records_survives_a_cut_at_every_step_and_the_other_gets_all() {
+    assert!(cut_everywhere(skipping, Cuts::Coarse, 6) > 1000);
+}
+
+#[test]
+fn an_output_that_gives_up_records_survives_every_disk_that_a_cut_can_leave() {
+    let disks = cut_into_everything(skipping, &options(), 64, 12);
+    assert!(disks > 1000, "{disks}");
+}
+
 #[test]
 fn an_ordinary_history_survives_a_cut_at_every_step() {
     assert!(cut_everywhere(ordinary, Cuts::Coarse, 6) > 1000);

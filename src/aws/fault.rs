@@ -81,6 +81,7 @@ impl Fault {
             | net::Kind::Expired
             | net::Kind::NotYetValid
             | net::Kind::Certificate
+            | net::Kind::ClientCertificate
             | net::Kind::NoTrust
             | net::Kind::NotHttp
             | net::Kind::NotAProxy

@@ -242,8 +242,9 @@ pub(super) const COMMANDS: &[Spec] = &[
                 name: "verify",
                 about: "check every checksum in the state directory",
                 more: &[
-                    "Reads the spool's frames, the cursors, the ledger, the sources' state and the quarantine, and says \
-                     what is damaged and where. The exit code is then 65.",
+                    "Reads the spool's frames, the cursors, the ledger, the sources' state, the marks of duplicates and the \
+                     quarantine, and prints a line for each file: what is in it, or what is damaged and where. The exit code \
+                     is then 65; a file that cannot be read ends it with 74.",
                 ],
                 options: &[CONFIG, JSON],
                 operands: None,

@@ -3,8 +3,8 @@
 //! What holds:
 //! * the file always ends with a whole line when a write begins: what a crash or a full disk left of a torn
 //!   line is cut back to the last line break, for those records were not acknowledged and come again;
-//! * at `rotate_bytes`, and at the first write when it is older than `rotate_age`, the file becomes `PATH.1`, `PATH.1`
-//!   becomes `PATH.2` and so on; the one after `PATH.<rotate_keep>` is gone. A crash in the middle leaves a gap in the
+//! * at `rotate_bytes`, and when it is older than `rotate_age`, whether or not records come, the file becomes `PATH.1`,
+//!   `PATH.1` becomes `PATH.2` and so on; the one after `PATH.<rotate_keep>` is gone. A crash in the middle leaves a gap in the
 //!   numbers, and the next rotation fills the first gap instead of dropping a file. Rotation never splits a batch;
 //! * `rotate_compress` makes `PATH.1.gz` of `PATH.1`, beside the writing ([`pack`]); a number stands for either;
 //! * a file that was moved or removed by somebody else (logrotate) is left alone and a new one is made;
@@ -29,6 +29,8 @@ use crate::config;
 const MODE: u32 = 0o640;
 /// Bytes searched at once for the last line break.
 const BLOCK: usize = 4096;
+/// How often a file that no record goes into is looked at: so late it may be rotated by its age.
+const LOOK: Duration = Duration::from_secs(60);
 /// A file without a line break in this many last bytes is no file of lines: it is not touched. Far above
 /// every record.
 const TORN_LINE_BYTES: u64 = 64 * 1024 * 1024;
@@ -40,8 +42,10 @@ pub struct File {
     packing: Arc<AtomicBool>,
     /// They should not be any more.
     gone: Arc<AtomicBool>,
-    /// Nothing was written yet by this process: an earlier one may have left rotated files uncompressed.
+    /// An earlier process may have left rotated files uncompressed: nobody has looked yet.
     first: bool,
+    /// An idle file could not be rotated, and that was told.
+    told: bool,
 }
 
 impl File {
@@ -57,7 +61,13 @@ impl File {
             now,
             open: None,
         };
-        File { log: Arc::new(Mutex::new(log)), packing: Arc::default(), gone: Arc::default(), first: true }
+        File {
+            log: Arc::new(Mutex::new(log)),
+            packing: Arc::default(),
+            gone: Arc::default(),
+            first: true,
+            told: false,
+        }
     }
 
     /// Compresses what was rotated, beside the writing. One at a time; what it leaves comes after the next rotation.
@@ -103,6 +113,28 @@ impl Sender for File {
                 after: None,
             },
         }
+    }
+
+    /// Rotates a file that grew old while nothing came, and compresses what was rotated.
+    async fn tend(&mut self) -> Option<Duration> {
+        let log = self.log.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            (log.rotate_old(), log.gzip, log.rotate_age)
+        });
+        // a thread that ended early is tried again with the next record
+        let (rotated, gzip, age) = looked.await.ok()?;
+        let told = std::mem::replace(&mut self.told, rotated.is_err());
+        match rotated {
+            Ok(rotated) => {
+                if gzip && (std::mem::take(&mut self.first) || rotated) {
+                    self.pack();
+                }
+            }
+            Err(Fault::Io { text } | Fault::Hold(text)) if !told => log::warn!("{text}"),
+            Err(_) => {}
+        }
+        age.map(|_| LOOK)
     }
 }
 
@@ -154,6 +186,22 @@ impl Log {
         }
         self.open = Some(open);
         Ok(rotated)
+    }
+
+    /// Rotates the file by its age though nothing is to be written. Whether it was.
+    fn rotate_old(&mut self) -> Result<bool, Fault> {
+        if self.rotate_age.is_none() || !self.ok("look at", self.path.try_exists())? {
+            return Ok(false);
+        }
+        let open = self.current()?;
+        let len = self.ok("look at", open.file.metadata())?.len();
+        if len == 0 || !self.is_old(&open) {
+            self.open = Some(open);
+            return Ok(false);
+        }
+        drop(open);
+        self.ok("rotate", self.rotate())?;
+        Ok(true)
     }
 
     fn is_old(&self, open: &Open) -> bool {

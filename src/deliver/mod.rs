@@ -29,6 +29,7 @@ pub mod udp;
 pub mod unconfirmed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -121,6 +122,13 @@ impl Sender for Receiver {
     fn broken(&mut self) -> Option<sender::Again> {
         match self {
             Receiver::Tcp(tcp) => tcp.broken(),
+            _ => None,
+        }
+    }
+
+    async fn tend(&mut self) -> Option<Duration> {
+        match self {
+            Receiver::File(file) => file.tend().await,
             _ => None,
         }
     }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::backlog::{Backlog, Refused};
 use super::batch::{Answer, Batch, Step};
 use super::encoding::{Encoding, Record};
-use super::lines::{Buffer, Lines};
+use super::lines::{Buffer, Lines, Name};
 use super::sender::{Again, Fate, Items, Outcome, Reason, Refusal, Sender};
 use super::status::{OutputStatus, Reporter};
 use super::unconfirmed::Unconfirmed;
@@ -96,6 +96,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
         hold: Backoff::new(HOLD.0, HOLD.1),
         saved: None,
         rested: false,
+        tend: Some(Instant::now()),
         unconfirmed: Unconfirmed::default(),
         written: 0,
     };
@@ -159,6 +160,8 @@ struct Loop<S, B: Backlog, P> {
     saved: Option<Instant>,
     /// It was, since there is nothing more to do.
     rested: bool,
+    /// When the receiver wants to be asked what it has to do though no record comes.
+    tend: Option<Instant>,
     /// Settled records whose connection has to stand a little longer.
     unconfirmed: Unconfirmed<B::Cursor>,
     /// Bytes accepted since they were counted last.
@@ -299,8 +302,16 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
                 () = sleep_until(due), if !self.rested => self.rested = self.save().await,
                 // the next turn confirms
                 () = sleep_until(confirmed.unwrap_or(due)), if confirmed.is_some() => return Ok(()),
+                () = sleep_until(self.tend.unwrap_or(due)), if self.tend.is_some() => self.tend().await,
             }
         }
+    }
+
+    /// The receiver does what it has to though no record comes.
+    async fn tend(&mut self) {
+        self.pulse.working();
+        let after = self.sender.tend().await;
+        self.tend = after.map(|after| Instant::now() + after);
     }
 
     /// Brings a batch to its end, or gives it up in doubt.
@@ -527,7 +538,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let refusal = self.refusals.remove(&record).unwrap_or_else(no_reason);
         let (refusal, stored) = self
             .blocking(move |work| {
-                let stored = work.set_aside(line.get(0), &refusal);
+                let stored = work.set_aside(line.name(0), &refusal);
                 (refusal, stored)
             })
             .await?;
@@ -729,7 +740,7 @@ impl<B: Backlog> Work<B> {
                 *whole = true;
                 return ControlFlow::Break(());
             }
-            lines.push(|out| draft.append(out));
+            lines.push(draft.name(), |out| draft.append(out));
             batch.push(bytes, after);
             *whole = !batch.has_room(1) && batch.requests() == *requests;
             ControlFlow::Continue(())
@@ -738,7 +749,7 @@ impl<B: Backlog> Work<B> {
     }
 
     /// Quarantines the first unsettled record, with its bytes as they stand in the spool.
-    fn set_aside(&mut self, line: &[u8], refusal: &Refusal) -> Result<Quarantined, String> {
+    fn set_aside(&mut self, name: Name, refusal: &Refusal) -> Result<Quarantined, String> {
         let text = |error: B::Error| error.to_string();
         self.next = self.batch.end().map_or(Next::Unsettled, Next::At);
         match self.settled {
@@ -758,9 +769,7 @@ impl<B: Backlog> Work<B> {
             self.next = Next::Unsettled;
             return read.map(|()| Quarantined::Changed).map_err(text);
         };
-        let mut again = Vec::new();
-        self.encoding.append(Record { object: &object, index, bytes: &bytes }, &mut again);
-        if again != line {
+        if self.encoding.name(Record { object: &object, index, bytes: &bytes }) != name {
             self.next = Next::Unsettled;
             return Ok(Quarantined::Changed);
         }

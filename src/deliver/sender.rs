@@ -30,6 +30,12 @@ pub trait Sender: Send + Sized {
         None
     }
 
+    /// What it has to do though no record comes: asked while nothing waits to be sent. How long until it wants to be
+    /// asked again; `None`: never.
+    fn tend(&mut self) -> impl Future<Output = Option<Duration>> + Send {
+        async { None }
+    }
+
     /// Ends the connection in order. Whether the receiver then took everything that was written and closed in turn.
     fn close(&mut self) -> impl Future<Output = bool> + Send {
         async { false }

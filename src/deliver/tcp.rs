@@ -67,6 +67,11 @@ pub(super) fn failed(error: &Error) -> Outcome {
     let reason = match error.kind() {
         Kind::Dns | Kind::Refused | Kind::Unreachable | Kind::ConnectTimeout => Reason::Connect,
         Kind::Reset | Kind::ClosedEarly | Kind::Other => Reason::Broken,
+        Kind::ClientCertificate => {
+            let advice =
+                "check `client_cert_file` and `client_key_file`, and whether the receiver trusts them";
+            return Outcome::Hold(format!("{error}: {advice}"));
+        }
         // a hold is tried again, too: a wrong clock or a certificate may be put right
         _ => return Outcome::Hold(error.to_string()),
     };

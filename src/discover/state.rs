@@ -39,6 +39,8 @@ use crate::spool::disk::{Disk, DiskFile};
 
 /// Folder of the state files.
 pub const DIR: &str = "sources";
+/// How their names end.
+pub const SUFFIX: &str = ".state";
 
 const MAGIC: [u8; 8] = *b"tspsrc\0\x02";
 const HEAD: usize = 64;
@@ -105,7 +107,7 @@ pub fn scope(source: &Source) -> u32 {
 
 /// The ending keeps a source's name, which may hold dots, apart from temporary files.
 fn file_name(source: &str) -> String {
-    format!("{source}.state")
+    format!("{source}{SUFFIX}")
 }
 
 fn encode(progress: &Progress) -> [u8; BYTES] {

@@ -184,6 +184,20 @@ pub fn unreachable(probe: &'static str, error: &net::Error, host: &str, port: u1
             (Kind::Unavailable, not_accepted, "set the clock: `timedatectl set-ntp true`".to_owned())
         }
         Net::Certificate => (Kind::Config, not_accepted, format!("{show} shows it")),
+        Net::ClientCertificate => (
+            Kind::Permission,
+            format!("{host} talks to nobody without a client certificate that it trusts"),
+            "set `client_cert_file` and `client_key_file`; if they are set, check whether the server trusts who signed \
+             the certificate, and its time"
+                .to_owned(),
+        ),
+        _ if error.is_unanswered() => (
+            Kind::Permission,
+            format!("{host} ends the connection after the TLS handshake"),
+            "if the server wants a client certificate, set `client_cert_file` and `client_key_file`, or check whether it \
+             trusts them"
+                .to_owned(),
+        ),
         Net::NoTrust => (
             Kind::Config,
             format!("{host} cannot be verified: this system has no CA certificates"),

@@ -15,7 +15,8 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower_service::Service as _;
 
@@ -111,12 +112,24 @@ impl Client {
         Client { pool, connector, proxies, clock, timeouts }
     }
 
-    /// Connects as a request to this URI would, through its proxy and with TLS, and sends it nothing.
+    /// Connects as a request to this URI would, through its proxy and with TLS, and sends it nothing. Then it waits a
+    /// little, for a server that turns a client's certificate down after the handshake, as with TLS 1.3.
     ///
     /// # Errors
-    /// The [`Kind`]s of a connection that cannot be made.
-    pub async fn connect(&self, to: Uri) -> Result<(), Error> {
-        self.connector.clone().call(to).await.map(drop).map_err(|error| self.blame(error))
+    /// The [`Kind`]s of a connection that cannot be made; those of one that ends within `patience`.
+    pub async fn connect(&self, to: Uri, patience: Duration) -> Result<(), Error> {
+        let host: Box<str> = to.authority().map_or("", |authority| authority.as_str()).into();
+        let stream = self.connector.clone().call(to).await.map_err(|error| self.blame(error))?;
+        if patience.is_zero() {
+            return Ok(());
+        }
+        let (mut stream, mut byte) = (TokioIo::new(stream), [0; 1]);
+        let ended = match timeout(patience, stream.read(&mut byte)).await {
+            Ok(Ok(0)) => io::Error::from(io::ErrorKind::UnexpectedEof),
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) | Err(_) => return Ok(()),
+        };
+        Err(Error::sort(&host, &ended).unanswered())
     }
 
     /// This machine's clock, held against the dates of all answers.
@@ -167,7 +180,11 @@ impl Client {
     }
 
     fn sort(&self, host: &str, error: &hyper_util::client::legacy::Error) -> Error {
-        self.blame(Error::sort(host, error))
+        let sorted = self.blame(Error::sort(host, error));
+        match answered(error) {
+            Some(false) => sorted.unanswered(),
+            _ => sorted,
+        }
     }
 
     fn blame(&self, error: Error) -> Error {
@@ -180,12 +197,15 @@ impl Client {
 
 /// A connection that has carried answers before ended without one to this request.
 fn is_stale(error: &hyper_util::client::legacy::Error) -> bool {
-    let mut marks = http::Extensions::new();
-    if let Some(connection) = error.connect_info() {
-        connection.get_extras(&mut marks);
-    }
     let ended = || matches!(Error::sort("", error).kind(), Kind::ClosedEarly | Kind::Reset);
-    marks.get::<Answered>().is_some_and(Answered::get) && ended()
+    answered(error) == Some(true) && ended()
+}
+
+/// Whether the connection on which it happened had carried an answer; `None`: there was none.
+fn answered(error: &hyper_util::client::legacy::Error) -> Option<bool> {
+    let mut marks = http::Extensions::new();
+    error.connect_info()?.get_extras(&mut marks);
+    marks.get::<Answered>().map(Answered::get)
 }
 
 /// The body of an answer, as it came over the wire. Dropping it before its end closes the connection.

@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
-use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError};
 
 use super::proxy::Proxy;
 use super::tls::UnknownIssuer;
@@ -21,6 +21,8 @@ pub struct Error {
     detail: Box<str>,
     /// The proxy on the way there.
     via: Option<Box<str>>,
+    /// The connection ended before it had carried any answer.
+    unanswered: bool,
 }
 
 /// What failed.
@@ -52,6 +54,8 @@ pub enum Kind {
     Certificate,
     /// No CA certificates to trust anybody by.
     NoTrust,
+    /// The server wants a client certificate, or another one than it was shown.
+    ClientCertificate,
     /// The TLS handshake or connection failed otherwise.
     Tls,
     /// The connection was reset.
@@ -83,7 +87,19 @@ impl Error {
             host: host.into(),
             detail: clean.take(DETAIL_CHARACTERS).collect::<String>().into(),
             via: None,
+            unanswered: false,
         }
+    }
+
+    /// Says that the connection never carried an answer.
+    pub(super) fn unanswered(self) -> Error {
+        Error { unanswered: true, ..self }
+    }
+
+    /// Whether the connection was made and ended before it had carried any answer. A server that wants a client
+    /// certificate may end one so: with TLS 1.3 its refusal comes after the handshake, and a reset may overtake it.
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered
     }
 
     /// Says through which proxy it was.
@@ -135,8 +151,21 @@ impl Error {
     }
 
     fn tls(host: &str, error: &rustls::Error) -> Error {
-        let rustls::Error::InvalidCertificate(why) = error else {
-            return Error::new(Kind::Tls, host, error);
+        let why = match error {
+            rustls::Error::InvalidCertificate(why) => why,
+            // these alerts answer a certificate: a client's, when a server sends them
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::NoCertificate
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied,
+            ) => return Error::new(Kind::ClientCertificate, host, error),
+            _ => return Error::new(Kind::Tls, host, error),
         };
         match why {
             CertificateError::Other(other) => match find::<UnknownIssuer>(&*other.0) {
@@ -189,6 +218,7 @@ impl Kind {
             Kind::Clock => "clock",
             Kind::Certificate => "certificate",
             Kind::NoTrust => "no-ca",
+            Kind::ClientCertificate => "client-cert",
             Kind::Tls => "tls",
             Kind::Reset => "reset",
             Kind::ClosedEarly => "closed",
@@ -204,7 +234,7 @@ impl Kind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Error { kind, host, detail, via } = self;
+        let Error { kind, host, detail, via, unanswered: _ } = self;
         let proxy = via.as_deref().unwrap_or("the proxy");
         let written = "`proxy` or the environment's HTTPS_PROXY";
         match kind {
@@ -250,6 +280,9 @@ impl fmt::Display for Error {
                 "{host} cannot be verified, for this system has no CA certificates ({detail}): install the \
                  `ca-certificates` package or set `ca_file`"
             )?,
+            Kind::ClientCertificate => {
+                write!(f, "{host} talks to nobody without a client certificate that it trusts ({detail})")?
+            }
             Kind::Tls => write!(
                 f,
                 "the TLS connection to {host} failed ({detail}): is there a TLS server, or a proxy in between?"

@@ -241,6 +241,39 @@ impl<D: Disk> Remembered<D> {
     }
 }
 
+/// A saved part of the window, as somebody finds it who only looks.
+#[derive(Debug)]
+pub struct Saved {
+    /// Its file, from the state folder.
+    pub path: String,
+    /// How many marks are in it, and up to where in the spool's log they go; or why it is of no use.
+    pub marks: Result<(usize, Position), &'static str>,
+}
+
+/// Looks at the saved window without touching it, beside a running agent.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub fn saved<D: Disk>(disk: &D) -> Result<Vec<Saved>, SpoolError> {
+    let listed = disk.list(DIR).map_err(fault("list", DIR))?;
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|(name, _)| number(name)).collect();
+    numbers.sort_unstable();
+    let (mut found, mut seed) = (Vec::with_capacity(numbers.len()), None);
+    for path in numbers.into_iter().map(path) {
+        let marks = match read(disk, &path) {
+            Ok(Ok(contents)) if *seed.get_or_insert(contents.seed) != contents.seed => {
+                Err("it belongs to another window")
+            }
+            Ok(contents) => contents.map(|contents| (contents.marks.len(), contents.through)),
+            // removed since the listing
+            Err(error) if error.kind() == Some(std::io::ErrorKind::NotFound) => continue,
+            Err(error) => return Err(error),
+        };
+        found.push(Saved { path, marks });
+    }
+    Ok(found)
+}
+
 fn encode(
     seed: u64,
     through: Position,

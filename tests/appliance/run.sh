@@ -111,7 +111,7 @@ make_lan() {
         >"$lab/receiver.log" 2>&1 &
     pids+=($!)
     for port in 9000 8080; do
-        until_true 20 "port $port of the lan" ip netns exec "$name-lan" \
+        until_true 90 "port $port of the lan" ip netns exec "$name-lan" \
             python3 -c "import socket; socket.create_connection(('10.77.0.1', $port), 1)" 2>/dev/null
     done
 }
@@ -123,7 +123,7 @@ more() { # COUNT [RECORD-BYTES]: new objects in the bucket
 }
 all_arrived() { cmp -s <(sort -u "$lab/wanted") <(sort -u "$lab/got"); }
 arrive() { # WHAT
-    until_true 60 "all records at the receiver: $1" all_arrived
+    until_true 180 "all records at the receiver: $1" all_arrived
     say "ok: $1: $(wc -l <"$lab/wanted") records wanted, $(wc -l <"$lab/got") received, none missing, none invented"
 }
 
@@ -135,9 +135,9 @@ boot() {
     find_leader() {
         leader=$(pgrep -P "$nspawn" | tail -1) && [ "$(cat "/proc/$leader/comm" 2>/dev/null)" = systemd ]
     }
-    until_true 30 "PID 1 of the machine" find_leader
+    until_true 90 "PID 1 of the machine" find_leader
     booted() { case $(in_box systemctl is-system-running 2>/dev/null) in running | degraded) ;; *) false ;; esac; }
-    until_true 60 "the machine has booted" booted
+    until_true 180 "the machine has booted" booted
     say "booted: $(in_box systemctl --version | head -1), virtualization $(in_box systemd-detect-virt)"
 }
 
@@ -178,7 +178,7 @@ cp "$deb" "$root/root/trailspool.deb"
 in_box dpkg --force-depends -i /root/trailspool.deb >"$lab/dpkg.log" 2>&1 || fail "$(cat "$lab/dpkg.log")"
 same "state after the installation" "$(property ActiveState)" inactive
 in_box systemctl start trailspool 2>/dev/null || true
-until_true 20 "a configuration that is not filled in ends the service" is ActiveState failed
+until_true 90 "a configuration that is not filled in ends the service" is ActiveState failed
 same "exit code with the shipped configuration" "$(property ExecMainStatus)" 78
 same "restarts of a service that cannot be configured" "$(property NRestarts)" 0
 in_box systemctl reset-failed trailspool
@@ -223,7 +223,7 @@ arrive "a reload begins a pass"
 same "main PID after the reload" "$(property MainPID)" "$pid"
 echo 'unknown = 1' >>"$root/etc/trailspool/trailspool.toml"
 in_box systemctl reload trailspool
-until_true 20 "the fault is told" journal_has "the new configuration is faulty, the old one stays"
+until_true 90 "the fault is told" journal_has "the new configuration is faulty, the old one stays"
 same "state after a faulty reload" "$(property ActiveState)/$(property MainPID)" "active/$pid"
 configure
 
@@ -266,7 +266,7 @@ in_box systemctl daemon-reload
 more 40
 echo storekeeper >"$data/trailspool/wedge"
 in_box systemctl start trailspool
-until_true 60 "systemd restarts it" is NRestarts 1
+until_true 180 "systemd restarts it" is NRestarts 1
 journal_has "storekeeper has stood still for" || fail "the stage did not name itself"
 in_box journalctl -u trailspool -o cat --no-pager | grep 'Watchdog timeout' >/dev/null || fail "it was not the watchdog"
 say "ok: $(in_box journalctl -u trailspool -o cat --no-pager | grep 'Watchdog timeout' | head -1)"
@@ -283,8 +283,8 @@ free=$(df --output=avail -k "$data" | tail -1)
 head -c $(((free - 6144) * 1024)) /dev/zero >"$data/ballast"
 more 40 100000
 in_box systemctl start trailspool
-until_true 60 "it says that there is no room" journal_has "make room on the state directory's disk"
-until_true 10 "it stays, and waits" is ActiveState active
+until_true 180 "it says that there is no room" journal_has "make room on the state directory's disk"
+until_true 30 "it stays, and waits" is ActiveState active
 say "ok: status: $(property StatusText | cut -c 1-160)"
 rm "$data/ballast" "$lab/busy"
 arrive "when there is room again"
@@ -293,13 +293,13 @@ say "== the power goes"
 more 400
 in_box systemctl reload trailspool
 some_arrived() { [ "$(sort -u "$lab/got" | wc -l)" -gt "$1" ]; }
-until_true 30 "collection is under way" some_arrived $((objects * 5 - 2000))
+until_true 90 "collection is under way" some_arrived $((objects * 5 - 2000))
 all_arrived && say "note: everything had arrived before the power went"
 kill -KILL "$leader"
 wait "$nspawn" 2>/dev/null || true
 nspawn= leader=
 boot
-until_true 30 "it starts by itself" is ActiveState active
+until_true 90 "it starts by itself" is ActiveState active
 arrive "after the power came back"
 
 say "== the package is removed"

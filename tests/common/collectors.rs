@@ -11,8 +11,9 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio_rustls::TlsAcceptor;
 
-use super::http_script::{Reply, Script, Server, serve};
+use super::http_script::{Reply, Script, Server, serve_with};
 
 pub const TOKEN: &str = "5f6e0a3c-7a7e-4a8d-9c39-the-token";
 
@@ -44,6 +45,8 @@ pub struct Moods {
     pub oldest: Option<i64>,
     /// Splunk: acknowledgements that never turn true: the first so many.
     pub lost_acks: u64,
+    /// Its health endpoint says that it is not well.
+    pub unwell: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,13 +72,23 @@ pub struct Collector {
 
 impl Collector {
     pub fn start(api: Api, moods: Moods) -> Collector {
+        Collector::start_with(None, api, moods)
+    }
+
+    /// With TLS if there is any.
+    pub fn start_with(tls: Option<TlsAcceptor>, api: Api, moods: Moods) -> Collector {
         let state = Arc::new(Mutex::new((moods, Received::default())));
         let shared = state.clone();
-        let server = serve(move |request| {
+        let server = serve_with(tls, move |request| {
             let shared = shared.clone();
             async move { answer(api, &shared, request).await }
         });
         Collector { server, state }
+    }
+
+    /// The same address, as a name that the certificate is for.
+    pub fn secure_url(&self) -> String {
+        format!("https://localhost:{}", self.server.address.port())
     }
 
     /// Without a path.
@@ -115,6 +128,9 @@ async fn answer(api: Api, state: &Mutex<(Moods, Received)>, request: Request<Inc
         Api::Loki => "Basic YXVkaXQ6NWY2ZTBhM2MtN2E3ZS00YThkLTljMzktdGhlLXRva2Vu".to_owned(),
         Api::Ndjson | Api::JsonArray => format!("Bearer {TOKEN}"),
     };
+    if head.method == "GET" {
+        return health(api, moods, received, &head.uri, header("authorization") == wanted_auth);
+    }
     if header("authorization") != wanted_auth {
         let text = format!("authorization {:?}", header("authorization"));
         return wrong(received, 401, text, r#"{"text":"Invalid authorization","code":3}"#);
@@ -153,6 +169,30 @@ async fn answer(api: Api, state: &Mutex<(Moods, Received)>, request: Request<Inc
         Api::HecRaw => raw(received, &head.uri, header("x-splunk-request-channel"), &content),
         Api::Bulk => bulk(moods, received, &content),
         Api::Loki => push(moods, received, &content),
+    }
+}
+
+/// What each API says of itself. Sources: Splunk, "HTTP Event Collector REST API endpoints", services/collector/health;
+/// Elasticsearch, "Get cluster info"; Loki, "HTTP API", GET /ready, here behind a gateway that asks who is there.
+fn health(api: Api, moods: &Moods, received: &mut Received, uri: &hyper::Uri, known: bool) -> Reply {
+    match (api, uri.path()) {
+        (Api::Hec | Api::HecAck | Api::HecRaw, "/services/collector/health") => match (known, moods.unwell) {
+            (false, _) => reply(400, r#"{"text":"Invalid token","code":4}"#),
+            (true, true) => reply(503, r#"{"text":"HEC is unhealthy, queues are full","code":18}"#),
+            (true, false) => reply(200, r#"{"text":"HEC is healthy","code":17}"#),
+        },
+        (Api::Bulk, "/") if !known => reply(401, r#"{"error":{"type":"security_exception"},"status":401}"#),
+        (Api::Bulk, "/") if moods.unwell => reply(503, r#"{"error":{"type":"cluster_block_exception"}}"#),
+        (Api::Bulk, "/") => {
+            reply(200, r#"{"name":"node-1","version":{"number":"8.15.3","build_flavor":"default"}}"#)
+        }
+        (Api::Loki, "/ready") if !known => reply(401, "no credentials provided"),
+        (Api::Loki, "/ready") if moods.unwell => reply(503, "Ingester not ready: waiting for 15s"),
+        (Api::Loki, "/ready") => reply(200, "ready\n"),
+        _ => {
+            received.wrong.push(format!("GET {uri}"));
+            reply(404, "")
+        }
     }
 }
 

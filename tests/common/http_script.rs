@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,8 +15,13 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
 
 /// What to do with a request.
 pub enum Reply {
@@ -106,6 +112,40 @@ where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send,
 {
+    serve_with(None, handle)
+}
+
+/// TLS for [`serve_with`], of one version, with a certificate for `localhost` that `ca.pem` has signed. It demands a
+/// client certificate that the same CA has signed.
+pub fn mutual_tls(version: &'static rustls::SupportedProtocolVersion) -> TlsAcceptor {
+    let certificate = |name| CertificateDer::from_pem_file(tls_file(name)).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate("ca.pem")).expect("a CA");
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("a version of ring's")
+        .with_client_cert_verifier(verifier.expect("somebody to trust"))
+        .with_single_cert(
+            vec![certificate("server.pem")],
+            PrivateKeyDer::from_pem_file(tls_file("server.key")).expect("a key"),
+        );
+    TlsAcceptor::from(Arc::new(config.expect("a certificate and its key")))
+}
+
+/// A file of the test certificates: `ca.pem` has signed `server.pem`, `acme-ca.pem` has signed `expired.pem`; both are of
+/// `server.key`.
+pub fn tls_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/tls").join(name)
+}
+
+/// As [`serve`], with TLS if there is any.
+pub fn serve_with<H, F>(tls: Option<TlsAcceptor>, handle: H) -> Server
+where
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Reply> + Send,
+{
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
     listener.set_nonblocking(true).expect("a non-blocking listener");
@@ -115,7 +155,7 @@ where
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             tokio::select! {
-                () = accept(listener, Arc::new(handle)) => {}
+                () = accept(listener, tls, Arc::new(handle)) => {}
                 _ = stopped => {}
             }
         });
@@ -123,7 +163,11 @@ where
     Server { address, _stop: stop }
 }
 
-async fn accept<H, F>(listener: tokio::net::TcpListener, handle: Arc<H>)
+/// A connection, with TLS or without.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+async fn accept<H, F>(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, handle: Arc<H>)
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send,
@@ -133,13 +177,21 @@ where
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let handle = handle.clone();
+        let (handle, tls) = (handle.clone(), tls.clone());
         tokio::spawn(async move {
             // A second handle to the socket, to make its end a reset.
             let Ok(socket) = stream.into_std() else { return };
             let (Ok(second), Ok(stream)) = (socket.try_clone(), tokio::net::TcpStream::from_std(socket))
             else {
                 return;
+            };
+            let wire: Box<dyn Wire> = match tls {
+                None => Box::new(stream),
+                // who is not let in was told why
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => Box::new(stream),
+                    Err(_) => return,
+                },
             };
             let service = service_fn(|request| async {
                 match handle(request).await {
@@ -149,7 +201,7 @@ where
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(hyper_util::rt::TokioTimer::new())
-                .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+                .serve_connection(hyper_util::rt::TokioIo::new(wire), service);
             let mut connection = std::pin::pin!(connection);
             if let Err(error) = connection.as_mut().await
                 && on_purpose(&error)

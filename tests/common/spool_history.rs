@@ -6,6 +6,9 @@
 //!   a rollback had taken back since the last commit that wrote something ([`World::ghosts`]);
 //! * an output's cursor as it was saved, or as a save was writing that did not return `Ok`;
 //! * nothing else.
+//!
+//! An output that may give up records does so as the agent's outputs do ([`Spooled`]). What it gives up is a count more:
+//! the records that begin in the segments that it is asked for, and none behind them.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
@@ -13,6 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use trailspool::deliver::backlog::{Backlog as _, Spooled};
 use trailspool::record::{Counts, ObjectFate, ObjectId};
 use trailspool::spool::disk::Disk;
 use trailspool::spool::quarantine::Entry;
@@ -84,12 +88,23 @@ struct Output {
     kept: Vec<Count>,
     /// What its reader has passed since, with the cursors.
     ahead: Vec<Cursor>,
+    /// It gives up its oldest records when the spool is full because of it.
+    may_skip: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
+    /// Delivered, rejected or skipped.
     done: usize,
     rejected: u64,
+    skipped: u64,
+}
+
+impl Count {
+    fn of(cursor: &Cursor) -> Count {
+        let Cursor { delivered, rejected, skipped, .. } = *cursor;
+        Count { done: (delivered + rejected + skipped) as usize, rejected, skipped }
+    }
 }
 
 impl World {
@@ -100,6 +115,7 @@ impl World {
             acknowledged: Count::default(),
             kept: vec![Count::default()],
             ahead: Vec::new(),
+            may_skip: false,
         };
         World {
             disk,
@@ -172,6 +188,9 @@ impl World {
         );
 
         self.accept(replayed.into_iter().map(|(id, fate, counts, _)| (id, fate, counts)).collect(), before);
+        for output in self.outputs.iter().filter(|output| output.may_skip) {
+            spool.let_skip(&output.name);
+        }
         self.running = Some(Running {
             readers: self.outputs.iter().map(|output| spool.reader(&output.name).unwrap()).collect(),
             quarantine,
@@ -217,8 +236,7 @@ impl World {
         let Some(Running { spool, .. }) = &self.running else { return };
         for output in &mut self.outputs {
             let cursor = spool.cursor(&output.name).unwrap();
-            let found =
-                Count { done: (cursor.delivered + cursor.rejected) as usize, rejected: cursor.rejected };
+            let found = Count::of(&cursor);
             assert!(output.kept.contains(&found), "{found:?} was not saved: {:?}", output.kept);
             output.kept = vec![found];
             output.acknowledged = found;
@@ -231,7 +249,7 @@ impl World {
                     assert_eq!((id, index), (known_id, *known_index));
                     assert!(record == known, "{id:?} {index}");
                     at += 1;
-                    assert_eq!(cursor.delivered + cursor.rejected, at as u64);
+                    assert_eq!((Count::of(&cursor).done, cursor.skipped), (at, found.skipped));
                     ControlFlow::Continue(())
                 })
                 .unwrap();
@@ -430,11 +448,13 @@ impl World {
         let output = &mut self.outputs[output];
         let count = count.min(output.ahead.len());
         let Some(last) = count.checked_sub(1) else { return };
+        let Count { skipped, .. } = output.acknowledged;
         let done = output.acknowledged.done + count;
         let rejected = output.acknowledged.rejected + rejected.min(count) as u64;
-        let cursor = Cursor { delivered: done as u64 - rejected, rejected, ..output.ahead[last] };
+        let delivered = done as u64 - rejected - skipped;
+        let cursor = Cursor { delivered, rejected, skipped, ..output.ahead[last] };
         spool.advance(&output.name, cursor);
-        output.acknowledged = Count { done, rejected };
+        output.acknowledged = Count { done, rejected, skipped };
         output.ahead.drain(..count);
     }
 
@@ -444,6 +464,89 @@ impl World {
         let cursor = spool.cursor(&self.outputs[output].name).unwrap();
         readers[output].seek(cursor);
         self.outputs[output].ahead.clear();
+    }
+
+    /// From the next start on the output gives up its oldest records when the spool is full because of it.
+    pub fn let_skip(&mut self, output: usize) {
+        self.outputs[output].may_skip = true;
+    }
+
+    /// Records that the output has given up.
+    pub fn given_up(&self, output: usize) -> u64 {
+        self.outputs[output].acknowledged.skipped
+    }
+
+    /// The spool wants room, and every output that it asks gives up what it is asked for. `false`: none was asked.
+    pub fn skip(&mut self) -> Result<bool, Stop> {
+        let spool = self.spool();
+        let asked = spool.ask_to_skip();
+        let wanting: Vec<usize> = (0..self.outputs.len())
+            .filter(|&n| spool.wants_skipped(&self.outputs[n].name).is_some())
+            .collect();
+        let oldest =
+            self.outputs.iter().map(|output| spool.cursor(&output.name).unwrap().begin.segment).min();
+        if asked {
+            assert!(oldest < Some(spool.committed().segment), "what is being written is asked of nobody");
+            let hold = self.outputs.iter().find(|output| {
+                !output.may_skip && Some(spool.cursor(&output.name).unwrap().begin.segment) == oldest
+            });
+            assert!(hold.is_none(), "an output that holds needs the segment: nobody's loss makes room");
+        }
+        assert!(wanting.iter().all(|&output| self.outputs[output].may_skip));
+        for &output in &wanting {
+            self.give_up(output)?;
+        }
+        Ok(asked)
+    }
+
+    fn give_up(&mut self, output: usize) -> Result<(), Stop> {
+        let Some(Running { spool, readers, quarantine, .. }) = &mut self.running else { return Ok(()) };
+        let others: Vec<(usize, Cursor)> = (0..self.outputs.len())
+            .filter(|&other| other != output)
+            .map(|other| (other, spool.cursor(&self.outputs[other].name).unwrap()))
+            .collect();
+        let Output { name, acknowledged, kept, ahead, .. } = &mut self.outputs[output];
+        let through = spool.wants_skipped(name).expect("it is asked");
+        let mut wanted = 0;
+        // An error here is the disk's, and the output's own reading meets the same trouble.
+        let mut looking = spool.reader(name).unwrap();
+        looking.seek(spool.cursor(name).unwrap());
+        let looked = looking.read(&mut |_, _, _, cursor| {
+            if cursor.begin.segment > through {
+                return ControlFlow::Break(());
+            }
+            wanted += 1;
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = looked {
+            return self.failed(error);
+        }
+        let mut backlog = Spooled::new(name, spool.clone(), quarantine.clone()).unwrap();
+        let skipped = backlog.skip();
+        let cursor = spool.cursor(name).unwrap();
+        let (before, after) = (*acknowledged, Count::of(&cursor));
+        let all = Count { done: before.done + wanted, skipped: before.skipped + wanted as u64, ..before };
+        assert!(
+            after == all || (skipped.is_err() && after == before),
+            "{after:?}, but {all:?} or {before:?}"
+        );
+        *acknowledged = after;
+        readers[output].seek(cursor);
+        ahead.clear();
+        kept.push(after);
+        if let Ok(count) = &skipped {
+            assert_eq!(*count, wanted as u64, "each is counted");
+            assert!(cursor.begin.segment > through || cursor.frame >= spool.committed(), "it made room");
+            assert_eq!(spool.wants_skipped(name), None);
+            *kept = vec![after];
+        }
+        for (other, cursor) in others {
+            assert_eq!(spool.cursor(&self.outputs[other].name).unwrap(), cursor, "the others stand");
+        }
+        match skipped {
+            Ok(_) => Ok(()),
+            Err(error) => self.failed(error),
+        }
     }
 
     pub fn save(&mut self, output: usize) -> Result<(), Stop> {
@@ -483,6 +586,21 @@ impl World {
             self.acknowledge(output, usize::MAX, 0);
             assert!(self.spool().drained(&self.outputs[output].name), "drained");
         }
+        Ok(())
+    }
+
+    /// Every output that holds acknowledges everything, and those that may give up as much as they are asked for.
+    fn relieve(&mut self) -> Result<(), Stop> {
+        for output in 0..self.outputs.len() {
+            if self.outputs[output].may_skip {
+                continue;
+            }
+            self.disk.heal();
+            self.read(output, usize::MAX)?;
+            self.acknowledge(output, usize::MAX, 0);
+        }
+        self.disk.heal();
+        while self.skip()? {}
         Ok(())
     }
 
@@ -537,7 +655,7 @@ impl World {
                     self.fulls += 1;
                     let inside = self.open.is_some();
                     self.commit()?;
-                    self.drain()?;
+                    self.relieve()?;
                     self.checkpoint();
                     self.reclaim()?;
                     if inside && self.open.is_none() {

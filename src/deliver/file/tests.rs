@@ -254,3 +254,69 @@ async fn a_file_is_rotated_when_it_is_old() {
     send(&mut file, "4\n").await;
     assert_eq!((place.read(".1"), place.read("")), ("1\n2\n".into(), "3\n4\n".into()));
 }
+
+/// A file that is rotated by its age alone, whose clock can be put forward.
+fn daily(path: &Path, gzip: bool) -> File {
+    let (path, day) = (path.to_owned(), Some(Duration::from_secs(86_400)));
+    File::new(&config::File { path, rotate_bytes: u64::MAX, rotate_age: day, rotate_keep: 3, gzip })
+}
+
+async fn packed(file: &File) {
+    while file.packing.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_file_is_rotated_and_compressed_though_no_record_comes() {
+    let place = place();
+    let mut file = daily(&place.path, true);
+    assert_eq!(file.tend().await, Some(LOOK), "nothing is there yet");
+    assert!(!place.exists(""), "a look makes no file");
+    send(&mut file, "1\n").await;
+    packed(&file).await;
+    file.log.lock().unwrap().now = || now() + Duration::from_secs(86_000);
+    assert_eq!(file.tend().await, Some(LOOK));
+    assert_eq!(place.read(""), "1\n", "it is not old yet");
+    file.log.lock().unwrap().now = || now() + Duration::from_secs(86_500);
+    assert_eq!(file.tend().await, Some(LOOK));
+    packed(&file).await;
+    assert_eq!((place.exists(""), inflated(&place.packed(1))), (false, "1\n".to_owned()));
+    // a day later there is nothing to rotate, and the next record begins a file that is new
+    file.log.lock().unwrap().now = || now() + Duration::from_secs(2 * 86_500);
+    file.tend().await;
+    send(&mut file, "2\n").await;
+    file.tend().await;
+    assert_eq!((place.read(""), place.packed(2).exists()), ("2\n".to_owned(), false));
+}
+
+#[tokio::test]
+async fn an_idle_file_of_an_earlier_process_is_rotated_too_and_what_that_left_is_compressed() {
+    let place = place();
+    fs::write(&place.path, "old\n").unwrap();
+    fs::write(format!("{}.1", place.path.display()), "older\n").unwrap();
+    let mut file = daily(&place.path, true);
+    file.tend().await;
+    packed(&file).await;
+    assert_eq!((place.read(""), inflated(&place.packed(1))), ("old\n".to_owned(), "older\n".to_owned()));
+    file.log.lock().unwrap().now = || now() + Duration::from_secs(86_500);
+    file.tend().await;
+    packed(&file).await;
+    assert!(!place.exists(""));
+    assert_eq!((inflated(&place.packed(1)), inflated(&place.packed(2))), ("old\n".into(), "older\n".into()));
+}
+
+#[tokio::test]
+async fn a_file_without_an_age_asks_for_no_looks_and_one_that_cannot_be_rotated_stays() {
+    let place = place();
+    assert_eq!(plain(&place.path, 1, 1).tend().await, None);
+    let mut first = daily(&place.path, false);
+    send(&mut first, "1\n").await;
+    let mut second = daily(&place.path, false);
+    second.log.lock().unwrap().now = || now() + Duration::from_secs(86_500);
+    assert_eq!(second.tend().await, Some(LOOK), "it is asked again");
+    assert!(second.told && place.exists("") && !place.exists(".1"), "another output writes it");
+    drop(first);
+    second.tend().await;
+    assert!(!second.told && !place.exists("") && place.exists(".1"));
+}

@@ -396,7 +396,7 @@ impl Http {
 
     /// What it means that there was no whole answer.
     fn failed(&self, error: &Error) -> Outcome {
-        let text = error.to_string();
+        let text = format!("{error}{}", self.certificate_advice(error));
         let reason = match error.kind() {
             Kind::Dns
             | Kind::Refused
@@ -413,6 +413,7 @@ impl Http {
             | Kind::NotYetValid
             | Kind::Clock
             | Kind::Certificate
+            | Kind::ClientCertificate
             | Kind::NoTrust
             | Kind::Tls
             | Kind::NotHttp
@@ -421,6 +422,22 @@ impl Http {
             | Kind::ProxyRefused => return Outcome::Hold(text),
         };
         Outcome::Retry { reason, text, after: None }
+    }
+
+    /// What to do about a client certificate, if that may be what is wrong.
+    fn certificate_advice(&self, error: &Error) -> &'static str {
+        let is_tls = self.url.scheme() == Some(&http::uri::Scheme::HTTPS);
+        match (error.kind(), &self.config.trust.identity) {
+            (Kind::ClientCertificate, None) => ": set the output's `client_cert_file` and `client_key_file`",
+            (Kind::ClientCertificate, Some(_)) => {
+                ": check whether the receiver trusts who signed the certificate in `client_cert_file`, and its time"
+            }
+            (Kind::Tls | Kind::Reset | Kind::ClosedEarly, _) if is_tls && error.is_unanswered() => {
+                "; a receiver that wants a client certificate may end it so: check `client_cert_file` and \
+                 `client_key_file`"
+            }
+            _ => "",
+        }
     }
 
     /// A receiver's words without what may be secret.

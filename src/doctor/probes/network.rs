@@ -23,12 +23,14 @@ const ADDRESSES: usize = 16;
 /// What the operator wrote to get to a proxy.
 const PROXY: &str = "`proxy` (or the environment's HTTPS_PROXY)";
 
-/// Probes the way to the server of a URI. `setting` names what the operator wrote to get there.
+/// Probes the way to the server of a URI. `setting` names what the operator wrote to get there; `patience`: how long the
+/// server has to turn down a client's certificate after the handshake.
 pub(super) async fn reach(
     client: &Client,
     proxy: Option<&Proxy>,
     to: &Uri,
     setting: &str,
+    patience: Duration,
     notes: &Notes,
 ) -> Result<(), Blocked> {
     let (host, port) = place(to);
@@ -37,7 +39,8 @@ pub(super) async fn reach(
     let (next, next_port) = place(first);
     let addresses = look_up(next, next_port, of_first, notes).await?;
     connect(next, next_port, &addresses, proxy.is_some(), of_first, notes).await?;
-    match client.connect(to.clone()).await {
+    let patience = if is_tls(to) { patience } else { Duration::ZERO };
+    match client.connect(to.clone(), patience).await {
         Ok(()) if is_tls(to) => {
             let through = proxy.map_or_else(String::new, |proxy| format!(", through {proxy}"));
             notes.add(Finding::ok("tls", format!("the certificate of {host} is accepted{through}")));
@@ -166,7 +169,7 @@ mod tests {
         let options = Options { ca_file: None, identity: None, proxies: proxies.clone(), timeouts: SHORT };
         let (client, notes) = (Client::new(options).unwrap(), Notes::default());
         let to = uri.parse().unwrap();
-        let because = match reach(&client, proxies.of(&to), &to, "`url`", &notes).await {
+        let because = match reach(&client, proxies.of(&to), &to, "`url`", Duration::ZERO, &notes).await {
             Ok(()) => String::new(),
             Err(Blocked(text)) => text,
         };

@@ -55,7 +55,9 @@ async fn probe(kind: OutputKind, notes: &Notes) -> Result<(), Blocked> {
             };
             match Client::new(options) {
                 Ok(client) => {
-                    network::reach(&client, proxy, &http.url, "the output's `url`", notes).await?;
+                    let setting = "the output's `url`";
+                    network::reach(&client, proxy, &http.url, setting, stream::SECOND_THOUGHTS, notes)
+                        .await?;
                     if let Some(endpoint) = health::endpoint(&http) {
                         health::health(&client, &http, endpoint, notes).await;
                     }

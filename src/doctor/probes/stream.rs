@@ -18,7 +18,7 @@ use crate::net::{self, Dialer, Stream};
 const SETTING: &str = "the output's `address`";
 /// How long a receiver has to turn down a client's certificate, after a handshake that was whole for the client
 /// (TLS 1.3).
-const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
+pub(super) const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 
 /// The steps in their order.
 pub(super) fn steps(peer: &Peer, is_relp: bool) -> &'static [&'static str] {
@@ -106,6 +106,7 @@ async fn turned_down(mut stream: Stream) -> Option<io::Error> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::super::super::finding::{Level, Part};
@@ -136,6 +137,78 @@ mod tests {
         assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
         let findings = probe(port, Transport::Udp, false).await;
         assert_eq!(findings.len(), 2);
+    }
+
+    /// Takes a session and ends it as rsyslog does; says which commands came.
+    async fn relp_receiver() -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = tokio::io::BufReader::new(stream);
+                let mut frame = Vec::new();
+                // TXNR SP COMMAND SP DATALEN [SP DATA] LF
+                while let Ok(1..) = stream.read_until(b' ', &mut frame).await {
+                    let number = String::from_utf8(frame.split_off(0)).unwrap();
+                    stream.read_until(b' ', &mut frame).await.unwrap();
+                    let command = String::from_utf8(frame.split_off(0)).unwrap();
+                    let mut byte = stream.read_u8().await.unwrap();
+                    let mut len = 0;
+                    while byte.is_ascii_digit() {
+                        len = len * 10 + usize::from(byte - b'0');
+                        byte = stream.read_u8().await.unwrap();
+                    }
+                    let mut data = vec![0; if byte == b' ' { len + 1 } else { 0 }];
+                    stream.read_exact(&mut data).await.unwrap();
+                    let _ = tell.send(command.trim().to_owned());
+                    let said = "200 OK\nrelp_version=0\nrelp_software=test\ncommands=syslog";
+                    let answer = match command.trim() {
+                        "open" => format!("{number}rsp {} {said}\n", said.len()),
+                        _ => format!("{number}rsp 0\n0 serverclose 0\n"),
+                    };
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        (port, told)
+    }
+
+    #[tokio::test]
+    async fn a_relp_session_is_opened_and_closed_and_nothing_else() {
+        let (port, mut told) = relp_receiver().await;
+        let findings = probe(port, Transport::Tcp, true).await;
+        assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
+        assert!(findings[3].what.contains("takes syslog messages"), "{findings:?}");
+        let mut commands = Vec::new();
+        while let Ok(command) = told.try_recv() {
+            commands.push(command);
+        }
+        assert_eq!(commands, ["open", "close"]);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_and_a_plain_receiver_behind_tls_are_told_apart() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        for is_relp in [false, true] {
+            let findings = probe(closed, Transport::Tcp, is_relp).await;
+            assert_eq!(findings[1].level, Level::Fail(Kind::Unavailable), "{findings:?}");
+            assert!(findings[1].fix.contains("`address`"), "{findings:?}");
+            assert!(findings[2..].iter().all(|finding| finding.level == Level::NotTested), "{findings:?}");
+        }
+        let (plain, _told) = relp_receiver().await;
+        let findings = probe(plain, Transport::Tcp, false).await;
+        assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                drop(silent.accept().await); // hangs up on every handshake
+            }
+        });
+        let findings = probe(port, Transport::Tls, false).await;
+        assert_eq!(findings[2].level, Level::Fail(Kind::Unavailable), "{findings:?}");
     }
 
     #[tokio::test]

@@ -191,3 +191,42 @@ async fn an_output_that_is_asked_gives_up_its_oldest_records_and_goes_on() {
     assert_eq!((store.skipped.len(), status.skipped_records()), (30, 30));
     assert_eq!(store.accepted, (30..100).collect::<Vec<_>>());
 }
+
+/// A receiver with something to do every ten seconds though nothing comes.
+struct Tended {
+    inner: Crowd,
+    tended: Arc<Mutex<Vec<u64>>>,
+    begun: Instant,
+}
+
+impl Sender for Tended {
+    async fn send(&mut self, lines: Lines) -> Outcome {
+        self.inner.send(lines).await
+    }
+
+    async fn tend(&mut self) -> Option<Duration> {
+        self.tended.lock().unwrap().push(self.begun.elapsed().as_secs());
+        Some(Duration::from_secs(10))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_receiver_is_tended_when_it_asked_for_it_and_commits_do_not_put_that_off() {
+    let store = store(0, &[]);
+    let tended = Arc::default();
+    let inner = crowd(&store, |_, _| (100, Outcome::Accepted));
+    let sender = Tended { inner, tended: Arc::clone(&tended), begun: Instant::now() };
+    let running = start_with(&store, &config(1000, 10), sender);
+    running.after(25).await;
+    for _ in 0..6 {
+        // objects without records, and one with
+        running.committed.send_modify(|count| *count += 1);
+        running.after(3).await;
+    }
+    store.lock().unwrap().records.push("0 good".into());
+    running.committed.send_modify(|count| *count += 1);
+    running.after(10).await;
+    running.drain().await;
+    assert_eq!(*tended.lock().unwrap(), [0, 10, 20, 30, 40, 50]);
+    assert_eq!(store.lock().unwrap().accepted, [0]);
+}
