@@ -41,8 +41,8 @@ pub(super) fn colons_and_commas(block: &[u8; BLOCK]) -> (u64, u64) {
 /// The white space of a block, as RFC 8259, section 2, has it.
 #[inline(always)]
 pub(super) fn spaces(block: &[u8; BLOCK]) -> u64 {
-    let [space, tab, feed, back] = [b' ', b'\t', b'\n', b'\r'].map(|byte| lanes::equal(block, byte));
-    space | tab | feed | back
+    let feeds = lanes::equal(block, b'\n') | lanes::equal(block, b'\r');
+    lanes::equal(block, b' ') | lanes::equal(block, b'\t') | feeds
 }
 
 /// Bit *i* of the answer is the exclusive or of the bits 0 to *i*: from quotes, what lies between them.
@@ -98,8 +98,9 @@ mod lanes {
 
     #[inline(always)]
     fn load(block: &[u8; BLOCK]) -> [u8x16; 4] {
+        // Written out: built for size, `map` is a call.
         let (lanes, _) = block.as_chunks::<16>();
-        [0, 1, 2, 3].map(|i| u8x16::new(lanes[i]))
+        [u8x16::new(lanes[0]), u8x16::new(lanes[1]), u8x16::new(lanes[2]), u8x16::new(lanes[3])]
     }
 
     #[inline(always)]

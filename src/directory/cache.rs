@@ -18,7 +18,7 @@ use crate::limits;
 /// Longest time that an account is believed not to be in the directory.
 pub const ABSENT: Duration = Duration::from_secs(300);
 /// Bytes of an answer besides its texts: of the maps, the allocations, the entry itself.
-const OVERHEAD: usize = 176;
+const OVERHEAD: usize = 192;
 
 /// Bounds and times.
 #[derive(Debug, Clone, Copy)]

@@ -92,9 +92,10 @@ impl Fault {
     /// Whether it may pass by itself.
     pub fn is_transient(&self) -> bool {
         match self {
+            // a directory that is being started anew may break off a handshake, but no certificate mends itself
             Fault::Network(error) => {
                 use net::Kind::*;
-                !matches!(error.kind(), UnknownIssuer | WrongName | Expired | Certificate | NoTrust | Tls)
+                !matches!(error.kind(), UnknownIssuer | WrongName | Expired | Certificate | NoTrust)
             }
             Fault::Broken(..) | Fault::Timeout(..) => true,
             // who could be bound to speaks LDAP: it is about one account
@@ -426,3 +427,6 @@ impl From<io::Error> for Trouble {
         Trouble::Io(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,20 +170,24 @@ fn writes() {
     }
 }
 
-/// The highest resident memory for objects of very different sizes, and for very many.
+/// The highest resident memory for objects of very different sizes, and for very many; with the filter the window of
+/// duplicates fills as well.
 fn memory() {
     for (what, objects) in [
         ("an object of 1 MB", vec![object(0, 1_000_000)]),
+        ("100,000 small objects", small_objects(100_000)),
         ("an object of 100 MB", vec![object(0, 100_000_000)]),
         ("an object of 1 GB", vec![object(0, 1_000_000_000)]),
-        ("100,000 small objects", small_objects(100_000)),
     ] {
         let server = S3Server::start(&bucket(objects), Faults::default());
-        let receiver = Receiver::start(Moods::default());
-        let home = Home::new();
-        home.configure(&Setup::new(&server, "acme-cloudtrail", http_output("siem", &receiver.url())));
-        let ended = home.start(&["--once"]).wait(Duration::from_secs(900)).expect_code(0);
-        println!("memory: {what}: {} KiB at the most (budget: 12288)", ended.peak_kib);
+        for (filter, source) in [("filter off", "unfiltered = true\n"), ("filter on", "")] {
+            let receiver = Receiver::start(Moods::default());
+            let home = Home::new();
+            let setup = Setup::new(&server, "acme-cloudtrail", http_output("siem", &receiver.url()));
+            home.configure(&Setup { source: source.into(), ..setup });
+            let ended = home.start(&["--once"]).wait(Duration::from_secs(900)).expect_code(0);
+            println!("memory: {what}, {filter}: {} KiB at the most (budget: 12288)", ended.peak_kib);
+        }
     }
 }
 
