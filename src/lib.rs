@@ -15,7 +15,7 @@
 //! `select` without `dry_run` and `remembered`, `spool::frame`, `spool::pack`, `deliver::{batch, encoding, format, gzip,
 //! lines, relp::frame, syslog, unconfirmed}`, `deliver::http::{body, bulk, encode, hec, loki}`, `aws::fault`,
 //! `aws::partition`,
-//! `aws::credentials::{document, ini, refresh}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
+//! `aws::credentials::{document, ini, refresh}`, `directory::{cache, entry, message}`, `net::backoff`, `net::clock`, `net::issuer`, `net::proxy`, `net::window`,
 //! `status::{html, json, metrics, request, snapshot, text}`,
 //! `doctor::advice`, `doctor::finding`, `doctor::policy`, `doctor::queue`, `doctor::report`,
 //! `pulse`, `service::watchdog`) take bytes, events and `now`, and return
@@ -88,6 +88,7 @@ pub mod service;
 pub mod status;
 
 pub mod aws;
+pub mod directory;
 pub mod net;
 
 pub mod doctor;

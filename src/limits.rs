@@ -141,6 +141,25 @@ pub const BATCH_RECORDS_MAX: u64 = 100_000;
 pub const ACCOUNT_BYTES: usize = 512;
 /// Bytes of the ARN or id beside it. A user's ARN holds a path of up to 512 and a name of up to 64.
 pub const PRINCIPAL_BYTES: usize = 768;
+/// Attributes of a directory's entries that are sent along, and (counted apart) those that accounts are matched with.
+pub const DIRECTORY_ATTRIBUTES: usize = 8;
+/// Bytes of an attribute's name. With `directory_` before it, it is a parameter's name of RFC 5424, which has 32.
+pub const DIRECTORY_NAME_BYTES: usize = 22;
+/// Bytes of a value that is sent along; a longer one is left out. Mail addresses have at most 254.
+pub const DIRECTORY_VALUE_BYTES: usize = 320;
+/// Bytes of a distinguished name in the configuration.
+pub const DIRECTORY_DN_BYTES: usize = 1024;
+/// Bytes of one message of a directory. An entry with eight values of the length above has 3 KiB; a group's `member` is
+/// not asked for.
+pub const DIRECTORY_MESSAGE_BYTES: usize = 64 * 1024;
+/// Messages of one answer: entries (two at most are asked for) and references to other servers.
+pub const DIRECTORY_MESSAGES: usize = 32;
+/// Accounts that wait to be looked up. More are asked for again with their next record.
+pub const DIRECTORY_WAITING: usize = 256;
+/// Default and most entries of the cache.
+pub const DIRECTORY_CACHE_ENTRIES: (u64, u64) = (4096, 65_536);
+/// Bytes that the cache may take, whatever the entries: some 4,096 of usual length.
+pub const DIRECTORY_CACHE_BYTES: usize = 1024 * 1024;
 /// Longest wait for a batch to fill, seconds.
 pub const BATCH_SECONDS: u64 = 3600;
 /// Requests of one output on their way at once.
@@ -210,3 +229,7 @@ const _: () = assert!(XML_EVENT_BYTES <= CREDENTIALS_BYTES && SECRET_BYTES <= CR
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);
 const _: () = assert!(LOOK_EVERY.as_secs() * 4 <= STALL_LOOP.as_secs());
 const _: () = assert!(NAME_BYTES <= u8::MAX as usize);
+const _: () = assert!("directory_".len() + DIRECTORY_NAME_BYTES <= 32);
+const _: () = assert!(
+    DIRECTORY_MESSAGE_BYTES > DIRECTORY_ATTRIBUTES * (DIRECTORY_VALUE_BYTES + DIRECTORY_NAME_BYTES + 16)
+);

@@ -13,7 +13,7 @@ use common::bucket::{Bucket, Damage, Fate, Object, Plan, yesterday};
 use common::s3_server::{Faults, S3Server};
 use trailspool::aws::credentials::Provider;
 use trailspool::aws::s3::{ListEnd, ListRequest, Listed, S3};
-use trailspool::decode::{Broken, Decoder, Sink};
+use trailspool::decode::{Broken, Decoder, Record, Sink};
 use trailspool::fetch::{BodyReader, Slot, fetch};
 use trailspool::limits::{OBJECT_BYTES, RECORD_BYTES};
 
@@ -27,8 +27,8 @@ struct Decoded {
 
 impl Sink for Decoded {
     type Error = std::convert::Infallible;
-    fn record(&mut self, _: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        self.records.push(bytes.to_vec());
+    fn record(&mut self, _: u32, record: Record<'_>) -> Result<(), Self::Error> {
+        self.records.push(record.bytes.to_vec());
         Ok(())
     }
     fn broken(&mut self, index: u32, why: Broken, _: &[u8], last: bool) -> Result<(), Self::Error> {

@@ -455,7 +455,8 @@ fn is_guid(text: &str) -> bool {
             .all(|(part, len)| part.len() == len && part.bytes().all(|c| c.is_ascii_hexdigit()))
 }
 
-fn is_local(host: &str) -> bool {
+/// This machine, by name or address.
+pub(super) fn is_local(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }

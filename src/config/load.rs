@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use toml::de::DeTable;
 
+use super::directory::directory;
 use super::fault::{Faults, Report, quoted};
 use super::files::{self, absolute, secret_credential, secret_file};
+use super::http::Preset;
 use super::output::{Taken, output};
 use super::source::source;
 use super::table::{Read, Table, choice, integer, string};
 use super::units::{bytes_text, size_within};
-use super::{Agent, Config, Examined, Secret, Spool};
+use super::{Agent, Config, Examined, Format, Output, OutputKind, Secret, Spool};
 use crate::limits;
 use crate::spool::Compression;
 
@@ -107,11 +109,12 @@ fn examine_text(text: &str, path: &Path, env: Env<'_>) -> Examined {
 
 /// The whole configuration, or its faults.
 fn whole(examined: Examined, path: &Path) -> Result<Config, Faults> {
-    let Examined { agent, spool, sources, outputs, warnings, faults } = examined;
+    let Examined { agent, spool, sources, outputs, directory, warnings, faults } = examined;
     let together = || {
         let sources = sources.into_iter().map(Result::ok).collect::<Option<_>>()?;
         let outputs = outputs.into_iter().map(Result::ok).collect::<Option<_>>()?;
-        Some(Config { agent: agent?, spool: spool?, sources, outputs, warnings })
+        let directory = directory.map(Result::ok).map_or(Some(None), |directory| directory.map(Some))?;
+        Some(Config { agent: agent?, spool: spool?, sources, outputs, directory, warnings })
     };
     match faults {
         Some(faults) => Err(faults),
@@ -128,6 +131,7 @@ impl Examined {
             spool: None,
             sources: Vec::new(),
             outputs: Vec::new(),
+            directory: None,
             warnings: Vec::new(),
             faults: None,
         }
@@ -176,9 +180,29 @@ fn parts(mut root: Table<'_>, env: Env<'_>) -> Examined {
     let outputs = tables.into_iter().enumerate();
     let outputs = outputs
         .map(|(n, table)| sound_or_name(table, "output", n, |table| output(table, &mut taken, env)))
-        .collect();
+        .collect::<Vec<_>>();
+    let directory = root.has("directory").then(|| {
+        let table = root.table("directory", "[directory]".to_owned(), "");
+        sound(report, || directory(table, env)).ok_or_else(|| "directory".into())
+    });
+    if directory.is_some() && !outputs.iter().flatten().any(carries_attribution) {
+        report.warn(
+            "[directory]: no output sends along what it says of accounts; write format = \"envelope\""
+                .to_owned(),
+        );
+    }
     root.finish();
-    Examined { agent, spool, sources, outputs, ..Examined::empty() }
+    Examined { agent, spool, sources, outputs, directory, ..Examined::empty() }
+}
+
+/// Whether an output says which account is behind a record.
+fn carries_attribution(output: &Output) -> bool {
+    let has_room = match &output.kind {
+        OutputKind::Syslog { syslog, .. } | OutputKind::Relp { syslog, .. } => syslog.sd_id.is_some(),
+        OutputKind::Http(http) => matches!(&http.preset, Preset::SplunkHec(hec) if !hec.raw),
+        OutputKind::Stdout | OutputKind::File(_) | OutputKind::Tcp(_) => false,
+    };
+    has_room || output.format == Format::Envelope
 }
 
 fn agent(mut table: Table<'_>, env: Env<'_>) -> Option<Agent> {

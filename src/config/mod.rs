@@ -2,11 +2,12 @@
 //! with its line ([`load`]); whatever passes is usable as it stands, nothing downstream checks it again.
 //!
 //! `fault` collects what is wrong, `table` walks the TOML, `units`, `bucket`, `endpoint`, `pattern`, `proxy`, `queue`
-//! and `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials`, `output`, `http` and
-//! `stream` put them together.
+//! and `files` read single values, `environment` what AWS's tools agree on, `source`, `credentials`, `output`, `http`,
+//! `stream` and `directory` put them together.
 
 mod bucket;
 mod credentials;
+mod directory;
 mod endpoint;
 mod environment;
 mod fault;
@@ -54,6 +55,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// `[[output]]`, at least one, names unique.
     pub outputs: Vec<Output>,
+    /// `[directory]`; `None`: there is none.
+    pub directory: Option<Directory>,
     /// What was accepted but deserves a word in the log, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -70,6 +73,8 @@ pub struct Examined {
     pub sources: Vec<Result<Source, Box<str>>>,
     /// Each `[[output]]`, or how it is called.
     pub outputs: Vec<Result<Output, Box<str>>>,
+    /// The `[directory]`, if there is one, or how it is called.
+    pub directory: Option<Result<Directory, Box<str>>>,
     /// As in [`Config`].
     pub warnings: Vec<String>,
     /// All faults; without any every part can be used.
@@ -104,6 +109,57 @@ pub struct Spool {
     pub max_object_bytes: u64,
     /// How records are written to the spool.
     pub compression: Compression,
+}
+
+/// `[directory]`
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// A name, or an address without brackets.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub encryption: Encryption,
+    /// The name in its certificate, where that is not the host.
+    pub server_name: Option<Box<str>>,
+    /// A file of PEM certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who asks; `None`: nobody in particular.
+    pub bind: Option<Bind>,
+    /// The entry below which accounts are looked for.
+    pub base: Box<str>,
+    /// Attributes that hold an account's short name.
+    pub match_name: Vec<Box<str>>,
+    /// Attributes that hold an account's name with its domain.
+    pub match_address: Vec<Box<str>>,
+    /// Attributes that go along with records.
+    pub attributes: Arc<[Box<str>]>,
+    /// Time for a connection, and for each answer.
+    pub timeout: Duration,
+    /// Answers kept, at most.
+    pub cache_entries: usize,
+    /// How long an answer is believed.
+    pub cache_time: Duration,
+}
+
+/// Who asks a directory.
+#[derive(Debug, Clone)]
+pub struct Bind {
+    /// A distinguished name, or what else the directory takes.
+    pub dn: Box<str>,
+    /// Not empty.
+    pub password: Secret,
+}
+
+/// How the connection to a directory is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Not at all: on this machine alone.
+    None,
+    /// By TLS, after the directory was asked for it.
+    StartTls,
+    /// By TLS from the beginning.
+    Tls,
 }
 
 /// `[[source]]`

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::fault::quoted;
 use super::files;
 use super::load::Env;
@@ -93,13 +95,7 @@ fn peer(table: &mut Table<'_>, transports: &[(&str, Transport)], env: Env<'_>) -
     let over_tls = ["ca_file", "client_cert_file", "client_key_file", "server_name"];
     let misplaced = over_tls.into_iter().find(|key| transport != Transport::Tls && table.has(key));
     let trust = files::trust(table, env("CREDENTIALS_DIRECTORY").as_deref());
-    let server_name = table.get("server_name", |value| match string(value)? {
-        "" => Ok(None),
-        name => match rustls::pki_types::ServerName::try_from(name) {
-            Ok(_) => Ok(Some(name.into())),
-            Err(_) => Err(format!("{} is no name that a certificate can have", quoted(name))),
-        },
-    });
+    let server_name = table.get("server_name", server_name);
     if let Some(key) = misplaced {
         table.fault(key, "is of use with transport = \"tls\" alone".to_owned());
         return None;
@@ -116,6 +112,17 @@ fn peer(table: &mut Table<'_>, transports: &[(&str, Transport)], env: Env<'_>) -
     })
 }
 
+/// A name that a server's certificate can have; `""`: the host's.
+pub(super) fn server_name(value: &DeValue<'_>) -> Read<Option<Box<str>>> {
+    match string(value)? {
+        "" => Ok(None),
+        name => match rustls::pki_types::ServerName::try_from(name) {
+            Ok(_) => Ok(Some(name.into())),
+            Err(_) => Err(format!("{} is no name that a certificate can have", quoted(name))),
+        },
+    }
+}
+
 fn header(table: &mut Table<'_>) -> Option<Syslog> {
     let facility = table.or("facility", LOCAL0, |value| choice(value, &FACILITIES));
     let severity = table.or("severity", INFO, |value| choice(value, &SEVERITIES));
@@ -130,7 +137,7 @@ fn header(table: &mut Table<'_>) -> Option<Syslog> {
 }
 
 /// `HOST:PORT`; an IPv6 address stands in brackets, and comes without.
-fn address(text: &str) -> Read<(Box<str>, u16)> {
+pub(super) fn address(text: &str) -> Read<(Box<str>, u16)> {
     let right = "write \"HOST:PORT\", such as \"siem.example.com:6514\" or \"[2001:db8::5]:6514\"";
     if text.contains("//") {
         return Err(format!("is no URL; {right}"));

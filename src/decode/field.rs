@@ -102,6 +102,17 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
+/// What a literal says.
+pub(super) fn literal(text: &[u8]) -> Field<'_> {
+    match text {
+        b"null" => Field::Null,
+        b"true" => Field::Bool(true),
+        b"false" => Field::Bool(false),
+        number if is_number(number) => Field::Number(number),
+        _ => Field::Unreadable,
+    }
+}
+
 struct NotJson;
 
 /// Stands somewhere in a record.
@@ -204,12 +215,9 @@ impl<'a> Reader<'a> {
             b'"' => self.string().map(Field::Text),
             b'{' => self.nested().map(Field::Object),
             b'[' => self.nested().map(Field::Array),
-            _ => match self.literal()? {
-                b"null" => Ok(Field::Null),
-                b"true" => Ok(Field::Bool(true)),
-                b"false" => Ok(Field::Bool(false)),
-                number if is_number(number) => Ok(Field::Number(number)),
-                _ => Err(NotJson),
+            _ => match literal(self.literal()?) {
+                Field::Unreadable => Err(NotJson),
+                field => Ok(field),
             },
         }
     }

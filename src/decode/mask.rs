@@ -32,6 +32,19 @@ pub(super) fn newlines(block: &[u8; BLOCK]) -> u64 {
     lanes::equal(block, b'\n')
 }
 
+/// The colons, and the commas, of a block.
+#[inline(always)]
+pub(super) fn colons_and_commas(block: &[u8; BLOCK]) -> (u64, u64) {
+    (lanes::equal(block, b':'), lanes::equal(block, b','))
+}
+
+/// The white space of a block, as RFC 8259, section 2, has it.
+#[inline(always)]
+pub(super) fn spaces(block: &[u8; BLOCK]) -> u64 {
+    let [space, tab, feed, back] = [b' ', b'\t', b'\n', b'\r'].map(|byte| lanes::equal(block, byte));
+    space | tab | feed | back
+}
+
 /// Bit *i* of the answer is the exclusive or of the bits 0 to *i*: from quotes, what lies between them.
 #[inline(always)]
 pub(super) fn prefix_xor(mut bits: u64) -> u64 {
@@ -145,8 +158,9 @@ mod tests {
     }
 
     fn block() -> impl Strategy<Value = [u8; BLOCK]> {
-        let telling =
-            prop::sample::select(b"\"\\{}[]\n{}[]\x5a\x7a\x5c\x7c\x02\x22\x23\xa2\xdb\xfb\x80\x00".to_vec());
+        let telling = prop::sample::select(
+            b"\"\\{}[]\n{}[]:, \t\r\x5a\x7a\x5c\x7c\x02\x22\x23\xa2\xdb\xfb\x80\x00".to_vec(),
+        );
         prop::collection::vec(prop_oneof![telling, any::<u8>()], BLOCK)
             .prop_map(|bytes| bytes.try_into().expect("64 bytes"))
     }
@@ -163,6 +177,8 @@ mod tests {
             prop_assert_eq!(words::masks(&block), expected);
             prop_assert_eq!(newlines(&block), naive(&block, b"\n"));
             prop_assert_eq!(words::equal(&block, b'\n'), naive(&block, b"\n"));
+            prop_assert_eq!(colons_and_commas(&block), (naive(&block, b":"), naive(&block, b",")));
+            prop_assert_eq!(spaces(&block), naive(&block, b" \t\n\r"));
         }
 
         #[test]

@@ -13,6 +13,8 @@ pub mod text;
 
 mod mask;
 mod nest;
+mod outline;
+mod record;
 mod split;
 
 #[cfg(test)]
@@ -21,6 +23,7 @@ mod tests;
 use std::fmt;
 
 use gunzip::{Gunzip, MAGIC};
+pub use record::Record;
 use split::Splitter;
 
 /// Takes the records of an object, in order. After an error of the decoder or of the sink itself the object
@@ -29,8 +32,8 @@ pub trait Sink {
     /// What may go wrong on the taking side.
     type Error;
 
-    /// A record: its number in the object, from 0, and its bytes as they stood.
-    fn record(&mut self, index: u32, bytes: &[u8]) -> Result<(), Self::Error>;
+    /// A record: its number in the object, from 0, and itself.
+    fn record(&mut self, index: u32, record: Record<'_>) -> Result<(), Self::Error>;
 
     /// A part of something that is to be set aside in place of a record, which has its own number. Parts
     /// come in order, of any length, perhaps empty; `last` is the end of it.
@@ -233,9 +236,18 @@ impl Decoder {
 
     /// Begins an object; whatever was in work is forgotten.
     pub fn start(&mut self) {
+        self.begin(false);
+    }
+
+    /// The same, when the members of its records will be asked for: where these are is noted in passing.
+    pub fn start_noting(&mut self) {
+        self.begin(true);
+    }
+
+    fn begin(&mut self, outlines: bool) {
         self.form = Form::Unknown;
         self.gunzip.start();
-        self.splitter.start();
+        self.splitter.start(outlines);
         self.inflated = 0;
     }
 

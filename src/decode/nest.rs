@@ -7,6 +7,7 @@
 use crate::limits::JSON_DEPTH;
 
 use super::mask::{self, BLOCK, Masks};
+use super::outline::{Outline, Parts};
 
 const _: () = assert!(JSON_DEPTH <= u128::BITS as usize, "one bit a level");
 
@@ -60,9 +61,25 @@ impl Nest {
     /// Goes through a piece, the first of which begins with the opening bracket.
     #[inline]
     pub(super) fn advance(&mut self, piece: &[u8]) -> Step {
+        self.walk(piece, None)
+    }
+
+    /// The same, of a record whose members are noted.
+    pub(super) fn advance_noting(&mut self, piece: &[u8], outline: &mut Outline) -> Step {
+        let step = self.walk(piece, Some(outline));
+        match step {
+            Step::More => outline.pass(piece.len()),
+            Step::End(_) => {}
+            Step::TooDeep(_) | Step::Fault(..) => outline.spoil(),
+        }
+        step
+    }
+
+    #[inline(always)]
+    fn walk(&mut self, piece: &[u8], mut outline: Option<&mut Outline>) -> Step {
         let mut at = 0;
         while let Some(block) = piece[at..].first_chunk::<BLOCK>() {
-            if let Some(step) = self.block(block, BLOCK, at) {
+            if let Some(step) = self.block(block, BLOCK, at, outline.as_deref_mut()) {
                 return step;
             }
             at += BLOCK;
@@ -73,28 +90,52 @@ impl Nest {
         }
         let mut block = [b' '; BLOCK];
         block[..rest.len()].copy_from_slice(rest);
-        self.block(&block, rest.len(), at).unwrap_or(Step::More)
+        self.block(&block, rest.len(), at, outline).unwrap_or(Step::More)
     }
 
     /// One block, of which `len` bytes count; `at` is its place in the piece.
     #[inline(always)]
-    fn block(&mut self, block: &[u8; BLOCK], len: usize, at: usize) -> Option<Step> {
+    fn block(
+        &mut self,
+        block: &[u8; BLOCK],
+        len: usize,
+        at: usize,
+        outline: Option<&mut Outline>,
+    ) -> Option<Step> {
         let masks = Masks::of(block);
         let (escape, escaped) = mask::escapes(masks.backslash, self.escaped);
-        let strings = mask::prefix_xor(masks.quote & !escaped) ^ self.in_string;
+        let quotes = masks.quote & !escaped;
+        let strings = mask::prefix_xor(quotes) ^ self.in_string;
         let mut events = (masks.bracket | masks.backslash) & !strings;
         if self.line_feeds != LineFeeds::Anywhere {
             let where_not = if self.line_feeds == LineFeeds::Nowhere { u64::MAX } else { strings };
             events |= mask::newlines(block) & where_not;
         }
+        // What stands directly in the outermost brackets turns at each bracket of theirs and of what they hold.
+        let (mut level, mut children) = (all_if(self.depth == 1), 0);
+        let mut ended = None;
         while events != 0 {
             let i = events.trailing_zeros() as usize;
-            if let Some(step) = self.event(block[i], at + i) {
-                self.in_string = 0;
-                self.escaped = 0;
-                return Some(step);
+            let before = self.depth;
+            ended = self.event(block[i], at + i);
+            if outline.is_some() {
+                let behind = u64::MAX << i;
+                level ^= (behind & all_if(before == 1)) ^ (behind << 1 & all_if(self.depth == 1));
+                children |= u64::from(before == 1 && self.depth == 2) << i;
+            }
+            if ended.is_some() {
+                break;
             }
             events &= events - 1;
+        }
+        if let Some(outline) = outline {
+            let parts = Parts { level, children, quotes, strings, backslashes: masks.backslash, len };
+            outline.block(block, at, &parts);
+        }
+        if ended.is_some() {
+            self.in_string = 0;
+            self.escaped = 0;
+            return ended;
         }
         let last = len - 1;
         self.in_string = (strings >> last & 1).wrapping_neg();
@@ -135,6 +176,12 @@ impl Nest {
         self.depth -= 1;
         (self.depth == 0).then_some(Step::End(at))
     }
+}
+
+/// All ones, or none.
+#[inline(always)]
+fn all_if(yes: bool) -> u64 {
+    u64::from(yes).wrapping_neg()
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ use memchr::{memchr, memchr3};
 use crate::limits::JSON_DEPTH;
 
 use super::nest::{LineFeeds, Nest, Step};
-use super::{Broken, DecodeError, Failure, Sink, text};
+use super::outline::Outline;
+use super::{Broken, DecodeError, Failure, Record, Sink, text};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -44,6 +45,9 @@ pub(super) struct Splitter {
     /// The array of records in work is the value of `Records`, not a top-level one.
     in_container: bool,
     nest: Nest,
+    /// Of the record in work, where one is made.
+    outline: Outline,
+    outlines: bool,
     key: Key,
     /// The record in work, if there is one: a container has none of its own.
     item: Option<Item>,
@@ -125,6 +129,8 @@ impl Splitter {
             home: Home::Object,
             in_container: false,
             nest: Nest::new(JSON_DEPTH, LineFeeds::Anywhere),
+            outline: Outline::new(),
+            outlines: false,
             key: Key::default(),
             item: None,
             carry: Vec::with_capacity(max_record),
@@ -136,8 +142,9 @@ impl Splitter {
         }
     }
 
-    /// Forgets whatever text was in work.
-    pub(super) fn start(&mut self) {
+    /// Forgets whatever text was in work. `outlines`: records are looked into, so their members are to be noted.
+    pub(super) fn start(&mut self, outlines: bool) {
+        self.outlines = outlines;
         self.state = State::Top;
         self.item = None;
         self.carry.clear();
@@ -325,6 +332,7 @@ impl Splitter {
                 };
                 self.nest = Nest::new(bound, line_feeds);
                 self.state = State::Nested;
+                self.outline.start();
             }
             b'"' => self.go(piece, State::Text { key: false, escaped: false }),
             _ => self.state = State::Literal,
@@ -342,7 +350,12 @@ impl Splitter {
         piece: &mut Piece<'_>,
         sink: &mut S,
     ) -> Result<(), Failure<S::Error>> {
-        match self.nest.advance(&piece.bytes[piece.at..]) {
+        let bytes = &piece.bytes[piece.at..];
+        let step = match self.outlines && self.home == Home::Array {
+            true => self.nest.advance_noting(bytes, &mut self.outline),
+            false => self.nest.advance(bytes),
+        };
+        match step {
             Step::More => piece.at = piece.bytes.len(),
             Step::End(i) => {
                 piece.at += i + 1;
@@ -545,11 +558,16 @@ impl Splitter {
         let next = index.checked_add(1).ok_or(DecodeError::TooManyRecords)?;
         match self.item.take().and_then(|item| item.broken) {
             Some(why) => self.broken(why, part, true, sink)?,
-            None if self.carry.is_empty() => sink.record(index, part).map_err(Failure::Sink)?,
             None => {
-                self.carry.extend_from_slice(part);
-                sink.record(index, &self.carry).map_err(Failure::Sink)?;
-                self.carry.clear();
+                let outline =
+                    if self.outlines && self.home == Home::Array { self.outline.get() } else { None };
+                if self.carry.is_empty() {
+                    sink.record(index, Record { bytes: part, outline }).map_err(Failure::Sink)?;
+                } else {
+                    self.carry.extend_from_slice(part);
+                    sink.record(index, Record { bytes: &self.carry, outline }).map_err(Failure::Sink)?;
+                    self.carry.clear();
+                }
             }
         }
         self.records = next;

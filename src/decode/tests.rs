@@ -11,20 +11,28 @@ use crate::limits::JSON_DEPTH;
 #[path = "../../tests/common/naive_split.rs"]
 mod naive_split;
 
+#[allow(unreachable_pub, reason = "shared with the fuzz targets")]
+#[path = "../../tests/common/same_members.rs"]
+mod same_members;
+
 /// What a sink was told: bytes of each record, with the reason where it is broken.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     found: Vec<(Vec<u8>, Option<Broken>)>,
     open: Option<(Vec<u8>, Broken)>,
+    /// Records whose members were noted.
+    noted: usize,
 }
 
 impl Sink for Seen {
     type Error = Infallible;
 
-    fn record(&mut self, index: u32, bytes: &[u8]) -> Result<(), Infallible> {
+    fn record(&mut self, index: u32, record: Record<'_>) -> Result<(), Infallible> {
         assert_eq!(index as usize, self.found.len(), "records come in order");
         assert!(self.open.is_none(), "a broken record is ended before the next begins");
-        self.found.push((bytes.to_vec(), None));
+        self.found.push((record.bytes.to_vec(), None));
+        same_members::check(record);
+        self.noted += usize::from(record.outline.is_some());
         Ok(())
     }
 
@@ -41,10 +49,27 @@ impl Sink for Seen {
     }
 }
 
-/// Decodes `object`, cut into pieces of the given lengths, over and over.
+/// Decodes `object`, cut into pieces of the given lengths, over and over. Whether members are noted changes nothing.
 fn decode(object: &[u8], cuts: &[usize], max_record: usize) -> (Seen, Result<Summary, DecodeError>) {
+    let noting = decode_noting(object, cuts, max_record, true);
+    let (plain, end) = decode_noting(object, cuts, max_record, false);
+    assert_eq!((&plain.found, &plain.open, plain.noted), (&noting.0.found, &noting.0.open, 0));
+    assert_eq!(end, noting.1);
+    noting
+}
+
+fn decode_noting(
+    object: &[u8],
+    cuts: &[usize],
+    max_record: usize,
+    noting: bool,
+) -> (Seen, Result<Summary, DecodeError>) {
     let mut decoder = Decoder::new(max_record, 1 << 20);
-    decoder.start();
+    if noting {
+        decoder.start_noting();
+    } else {
+        decoder.start();
+    }
     let (mut seen, mut rest) = (Seen::default(), object);
     let mut feed = || {
         for cut in cuts.iter().cycle() {
@@ -310,7 +335,7 @@ fn the_sink_can_stop_the_decoder() {
     struct Full;
     impl Sink for Full {
         type Error = &'static str;
-        fn record(&mut self, _: u32, _: &[u8]) -> Result<(), &'static str> {
+        fn record(&mut self, _: u32, _: Record<'_>) -> Result<(), &'static str> {
             Err("full")
         }
         fn broken(&mut self, _: u32, _: Broken, _: &[u8], _: bool) -> Result<(), &'static str> {
@@ -321,6 +346,52 @@ fn the_sink_can_stop_the_decoder() {
         let mut decoder = Decoder::new(1000, 1000);
         decoder.start();
         assert_eq!(decoder.feed(text.as_bytes(), &mut Full), Err(Failure::Sink("full")));
+    }
+}
+
+/// That members are noted where they can be: look-ups would only be slower without.
+#[test]
+fn of_what_is_json_the_members_are_noted_however_it_is_cut() {
+    let long =
+        format!("{{\"k\":[{}],\"z\":\"\\\\\"}}", "{\"a\":[1,\"x\"]},".repeat(30).trim_end_matches(','));
+    let many = |count: usize| {
+        format!("{{{}}}", (0..count).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(","))
+    };
+    let native = r#"{"a":1.5e3,"b":null,"c":{"d":"}"},"e\u0066":"x\"y,:","g":[{}],"":"","h":true}"#;
+    let spread = "{ \"a\" :\t1 ,\n\"b\": { } , \"c\":\"x\"\r}";
+    for record in ["{}", "{ }", native, spread, &long, &many(1), &many(64)] {
+        let object = format!("{{\"Records\":[{record},{record}]}}");
+        for cut in 1..80 {
+            let (seen, end) = decode(object.as_bytes(), &[cut, 7], 10_000);
+            assert_eq!((seen.noted, end.map(|summary| summary.records)), (2, Ok(2)), "{record}");
+        }
+    }
+    let unclear = [
+        "{1}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,\"a\":1}",
+        "{\"a\" 1}",
+        "{\"a\":1 2}",
+        "{\"a\":\"x\"\"y\"}",
+        "{a:1}",
+        "{\"a\":1\"x\"}",
+        "{\"a\":{}{}}",
+        "{\"a\":[]1}",
+        "{\"a\":1{}}",
+        "{\"a\"\"b\":1}",
+        "{{}:1}",
+        "{\"a\":\u{c}\"x\"}",
+        "{\"a\":1:2}",
+        "{\"a\",\"b\":1}",
+        "{:1}",
+        "{\"a\"::1}",
+        &many(65),
+    ];
+    for record in unclear {
+        let (seen, end) = decode(format!("[{record}]").as_bytes(), &[3, 64], 10_000);
+        assert_eq!((seen.noted, end.map(|summary| summary.records)), (0, Ok(1)), "{record}");
     }
 }
 

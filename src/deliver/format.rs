@@ -17,6 +17,12 @@
 //! {"account":"jsmith","domain":"corp.example.com","kind":"AssumedRole","principal":"arn:aws:sts::…"}
 //! ```
 //!
+//! Where a directory is asked and knows the account, its attributes stand behind `principal`, those that it has:
+//!
+//! ```text
+//! "directory":{"sAMAccountName":"jsmith","userPrincipalName":"jsmith@corp.example.com","mail":"j.smith@example.com"}
+//! ```
+//!
 //! In the envelope's own strings `"`, `\` and U+0000 to U+001F are escaped, everything else is UTF-8 as
 //! it is.
 
@@ -108,7 +114,14 @@ fn attribution_len(attribution: Option<&Attribution>) -> usize {
     let member = |(name, value): (&str, Option<&str>)| {
         name.len() + value.map_or(NULL.len(), |text| escaped_len(text) + 2)
     };
-    members(attribution).into_iter().map(member).sum::<usize>() + 1
+    members(attribution).into_iter().map(member).sum::<usize>() + directory_len(attribution) + 1
+}
+
+fn directory_len(attribution: &Attribution) -> usize {
+    let Some(entry) = attribution.directory() else { return 0 };
+    // each value with four quotes, a colon, and a comma or the opening brace before it
+    let value = |(name, value): (&str, &str)| name.len() + escaped_len(value) + 6;
+    DIRECTORY.len() + entry.iter().map(value).sum::<usize>() + 1
 }
 
 fn append_attribution(attribution: Option<&Attribution>, out: &mut Vec<u8>) {
@@ -124,9 +137,21 @@ fn append_attribution(attribution: Option<&Attribution>, out: &mut Vec<u8>) {
             }
         }
     }
+    if let Some(entry) = attribution.directory() {
+        out.extend_from_slice(DIRECTORY);
+        for (at, (name, value)) in entry.iter().enumerate() {
+            out.extend_from_slice(if at == 0 { b"{\"" } else { b",\"" });
+            append_escaped(name, out);
+            out.extend_from_slice(b"\":\"");
+            append_escaped(value, out);
+            out.push(b'"');
+        }
+        out.push(b'}');
+    }
     out.push(b'}');
 }
 
+const DIRECTORY: &[u8] = b",\"directory\":";
 const NULL: &[u8] = b"null";
 
 fn append_on_one_line(record: &[u8], out: &mut Vec<u8>) {
@@ -188,12 +213,39 @@ pub(super) fn append_number(number: u32, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::{self, Source};
+    use crate::directory::{Asked, Entry, Lookup};
     use crate::discover::testing;
-    use crate::select::Attributor;
+    use crate::select::{Attributor, Attributors};
     use proptest::prelude::*;
+
+    struct Known(Arc<Entry>);
+
+    impl Lookup for Known {
+        fn find(&self, _: Asked<'_>) -> Option<Arc<Entry>> {
+            Some(self.0.clone())
+        }
+    }
+
+    /// Those of source `s`, whose users a directory has, all with these attributes.
+    pub(in super::super) fn knowing(attributes: &[(&str, &str)]) -> Attributors {
+        let names = attributes.iter().map(|&(name, _)| name.into()).collect();
+        let values: Vec<_> = attributes.iter().map(|(_, value)| Some((*value).to_owned())).collect();
+        let entry = Arc::new(Entry::new(names, &values).expect("a value"));
+        let source = Source { attribution: config::Attribution::ShortName, ..testing::source("s") };
+        Attributors::new(&[source]).with_directory(Some(Arc::new(Known(entry))))
+    }
+
+    pub(in super::super) const USER: &[u8] = br#"{"userIdentity":{"type":"IAMUser","userName":"j"}}"#;
+
+    /// The account of [`USER`].
+    pub(in super::super) fn known(attributes: &[(&str, &str)]) -> Attribution {
+        knowing(attributes).attribute("s", USER).expect("a user")
+    }
 
     fn object(source: &str, bucket: &str, key: &str) -> ObjectId {
         ObjectId { source: source.into(), bucket: bucket.into(), key: key.into() }
@@ -247,6 +299,20 @@ mod tests {
             r#"{"account":"config.amazonaws.com","domain":null,"kind":"AWSService","principal":null}"#
         );
         assert_eq!(envelope("{}"), "null");
+    }
+
+    #[test]
+    fn what_a_directory_says_stands_behind_what_is_derived() {
+        let attribution = known(&[("mail", "j\"s@x"), ("cn", ""), ("sn", "Smith")]);
+        let (id, mut out) = (object("s", "b", "k"), Vec::new());
+        append(Format::Envelope, &id, 0, Some(&attribution), b"{}", &mut out);
+        assert_eq!(out.len(), encoded_len(Format::Envelope, &id, 0, Some(&attribution), b"{}"));
+        let want = concat!(
+            r#"{"source":"s","bucket":"b","key":"k","index":0,"attribution":{"account":"j","domain":null,"#,
+            r#""kind":"IAMUser","principal":null,"directory":{"mail":"j\"s@x","sn":"Smith"}},"record":{}}"#,
+            "\n"
+        );
+        assert_eq!(std::str::from_utf8(&out), Ok(want));
     }
 
     #[test]

@@ -23,6 +23,23 @@ pub struct Lines {
     records: Range<usize>,
     /// Where the spool's cursor stands behind the first and behind the last record.
     places: Option<(Place, Place)>,
+    /// Names of lines that are not those of their bytes, by their number in the batch, ascending.
+    names: Arc<Vec<(u32, Name)>>,
+}
+
+/// What a line is known by. Two lines of the same record have the same, whatever a directory says of its account: it is
+/// that of the line without that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    crc: u32,
+    len: u32,
+}
+
+impl Name {
+    /// That of a line without anything that may change.
+    pub fn of(line: &[u8]) -> Name {
+        Name { crc: crc32fast::hash(line), len: line.len() as u32 }
+    }
 }
 
 /// A place in the spool: segment, offset of a frame in it, records of that frame.
@@ -32,7 +49,7 @@ impl Lines {
     /// A single record.
     pub fn one(bytes: Bytes) -> Lines {
         let end = bytes.len() as u32;
-        Lines { bytes, ends: Arc::new(vec![end]), records: 0..1, places: None }
+        Lines { bytes, ends: Arc::new(vec![end]), records: 0..1, places: None, names: Arc::default() }
     }
 
     /// How many records.
@@ -73,14 +90,15 @@ impl Lines {
             ends: self.ends.clone(),
             records: first + records.start..first + records.end,
             places: None,
+            names: self.names.clone(),
         }
     }
 
-    /// A copy of some of these alone, by their numbers, ascending.
+    /// A copy of some of these alone, by their numbers, ascending. Their names are those of their bytes.
     pub fn only(&self, records: &[usize]) -> Lines {
         let mut buffer = Buffer::default();
         buffer.begin(records.iter().map(|&record| self.get(record).len()).sum());
-        records.iter().for_each(|&record| buffer.push(|out| out.extend_from_slice(self.get(record))));
+        records.iter().for_each(|&record| buffer.push(None, |out| out.extend_from_slice(self.get(record))));
         buffer.take()
     }
 
@@ -89,12 +107,27 @@ impl Lines {
         Lines { places: Some((first, last)), ..self }
     }
 
-    /// A name of these records: the same whenever the same ones are sent, also by another process, and that of no
-    /// others. `None` for what does not come straight from the spool.
+    /// What one record is known by. Panics beyond [`Lines::count`].
+    pub fn name(&self, record: usize) -> Name {
+        let number = (self.records.start + record) as u32;
+        match self.names.binary_search_by_key(&number, |&(number, _)| number) {
+            Ok(at) => self.names[at].1,
+            Err(_) => Name::of(self.get(record)),
+        }
+    }
+
+    /// A name of these records: the same whenever the same ones are sent, also by another process, and whatever a
+    /// directory says of their accounts; and that of no others. `None` for what does not come straight from the spool.
     pub fn key(&self) -> Option<String> {
         let (first, last) = self.places?;
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&self.bytes[self.span(0..self.count())]);
+        match self.names.is_empty() {
+            true => crc.update(&self.bytes[self.span(0..self.count())]),
+            false => (0..self.count()).for_each(|record| {
+                let Name { crc: name, len } = self.name(record);
+                crc.combine(&crc32fast::Hasher::new_with_initial_len(name, u64::from(len)));
+            }),
+        }
         let place = |(segment, offset, record): Place| format!("{segment:x}.{offset:x}.{record:x}");
         Some(format!("{}-{}-{:x}-{:08x}", place(first), place(last), self.count(), crc.finalize()))
     }
@@ -111,6 +144,7 @@ impl Lines {
 pub struct Buffer {
     bytes: Vec<u8>,
     ends: Vec<u32>,
+    names: Vec<(u32, Name)>,
 }
 
 impl Buffer {
@@ -118,20 +152,22 @@ impl Buffer {
     pub fn begin(&mut self, bytes: usize) {
         self.bytes.clear();
         self.ends.clear();
+        self.names.clear();
         self.bytes.reserve_exact(bytes);
     }
 
-    /// Adds the record that `append` writes.
-    pub fn push(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds the record that `append` writes; `name`: its name, if that is not the one of its bytes.
+    pub fn push(&mut self, name: Option<Name>, append: impl FnOnce(&mut Vec<u8>)) {
         append(&mut self.bytes);
+        self.names.extend(name.map(|name| (self.ends.len() as u32, name)));
         self.ends.push(self.bytes.len() as u32);
     }
 
     /// Everything in it; an empty one stays behind.
     pub fn take(&mut self) -> Lines {
-        let Buffer { bytes, ends } = std::mem::take(self);
+        let Buffer { bytes, ends, names } = std::mem::take(self);
         let records = 0..ends.len();
-        Lines { bytes: bytes.into(), ends: Arc::new(ends), records, places: None }
+        Lines { bytes: bytes.into(), ends: Arc::new(ends), records, places: None, names: Arc::new(names) }
     }
 
     /// Takes memory back, unless a single huge record made it grow beyond `most` bytes or somebody still has a part.
@@ -154,7 +190,7 @@ impl From<&[u8]> for Lines {
     fn from(text: &[u8]) -> Lines {
         let mut buffer = Buffer::default();
         text.split_inclusive(|&byte| byte == b'\n')
-            .for_each(|line| buffer.push(|out| out.extend_from_slice(line)));
+            .for_each(|line| buffer.push(None, |out| out.extend_from_slice(line)));
         buffer.take()
     }
 }
@@ -200,17 +236,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_directory_says_changes_no_key() {
+        let derived = ["a\n", "bb\n", "ccc\n"];
+        let sent = |lines: [&str; 3]| {
+            let mut buffer = Buffer::default();
+            for (line, derived) in lines.into_iter().zip(derived) {
+                let name = (line != derived).then(|| Name::of(derived.as_bytes()));
+                buffer.push(name, |out| out.extend_from_slice(line.as_bytes()));
+            }
+            buffer.take()
+        };
+        let key = |lines: Lines| lines.at((1, 0x20, 3), (1, 0x40, 7)).key().unwrap();
+        let plain = sent(derived);
+        let said = sent(["a\n", "bb, who is Bob\n", "ccc\n"]);
+        assert_ne!(plain.bytes(), said.bytes());
+        assert_eq!(key(plain.clone()), key(said.clone()));
+        assert_eq!(key(plain.slice(1..3)), key(said.slice(1..3)));
+        assert_eq!(said.slice(1..3).name(0), Name::of(b"bb\n"));
+        assert_eq!(said.slice(1..3).name(1), Name::of(b"ccc\n"));
+        assert_ne!(key(Lines::from("a\nbc\nccc\n")), key(plain));
+    }
+
+    #[test]
     fn the_buffer_is_used_again_unless_a_huge_record_made_it_grow_or_a_part_is_still_held() {
         let mut buffer = Buffer::default();
         buffer.begin(100);
-        (0..3).for_each(|_| buffer.push(|out| out.extend_from_slice(b"record\n")));
+        (0..3).for_each(|_| buffer.push(None, |out| out.extend_from_slice(b"record\n")));
         let place = buffer.bytes.as_ptr();
         let lines = buffer.take();
         drop(lines.slice(0..2));
         buffer.take_back(lines, 100);
         assert_eq!((buffer.bytes.as_ptr(), buffer.bytes.capacity()), (place, 100));
         buffer.begin(100);
-        buffer.push(|out| out.extend_from_slice(&[0; 5000]));
+        buffer.push(None, |out| out.extend_from_slice(&[0; 5000]));
         let lines = buffer.take();
         buffer.take_back(lines, 100);
         buffer.begin(100);

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::backlog::{Backlog, Refused};
 use super::batch::{Answer, Batch, Step};
 use super::encoding::{Encoding, Record};
-use super::lines::{Buffer, Lines};
+use super::lines::{Buffer, Lines, Name};
 use super::sender::{Again, Fate, Items, Outcome, Reason, Refusal, Sender};
 use super::status::{OutputStatus, Reporter};
 use super::unconfirmed::Unconfirmed;
@@ -538,7 +538,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let refusal = self.refusals.remove(&record).unwrap_or_else(no_reason);
         let (refusal, stored) = self
             .blocking(move |work| {
-                let stored = work.set_aside(line.get(0), &refusal);
+                let stored = work.set_aside(line.name(0), &refusal);
                 (refusal, stored)
             })
             .await?;
@@ -740,7 +740,7 @@ impl<B: Backlog> Work<B> {
                 *whole = true;
                 return ControlFlow::Break(());
             }
-            lines.push(|out| draft.append(out));
+            lines.push(draft.name(), |out| draft.append(out));
             batch.push(bytes, after);
             *whole = !batch.has_room(1) && batch.requests() == *requests;
             ControlFlow::Continue(())
@@ -749,7 +749,7 @@ impl<B: Backlog> Work<B> {
     }
 
     /// Quarantines the first unsettled record, with its bytes as they stand in the spool.
-    fn set_aside(&mut self, line: &[u8], refusal: &Refusal) -> Result<Quarantined, String> {
+    fn set_aside(&mut self, name: Name, refusal: &Refusal) -> Result<Quarantined, String> {
         let text = |error: B::Error| error.to_string();
         self.next = self.batch.end().map_or(Next::Unsettled, Next::At);
         match self.settled {
@@ -769,9 +769,7 @@ impl<B: Backlog> Work<B> {
             self.next = Next::Unsettled;
             return read.map(|()| Quarantined::Changed).map_err(text);
         };
-        let mut again = Vec::new();
-        self.encoding.append(Record { object: &object, index, bytes: &bytes }, &mut again);
-        if again != line {
+        if self.encoding.name(Record { object: &object, index, bytes: &bytes }) != name {
             self.next = Next::Unsettled;
             return Ok(Quarantined::Changed);
         }

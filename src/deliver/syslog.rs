@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! <134>1 2023-07-19T08:49:16Z HOST trailspool - CloudTrail [trailspool@32473 source="…" bucket="…" key="…" index="0"
-//!     account="…" domain="…" kind="…" principal="…"] <record>                                       (one line)
+//!     account="…" domain="…" kind="…" principal="…" directory_mail="…"] <record>                    (one line)
 //! ```
 //!
 //! * TIMESTAMP is the record's own `eventTime`, never the time of sending; `-` if it has none that RFC 5424 can express.
 //! * HOSTNAME and APP-NAME are configured, PROCID is `-`, MSGID is `CloudTrail`.
-//! * STRUCTURED-DATA says where the record comes from and, where one is derived, which account is behind it. Its SD-ID is
+//! * STRUCTURED-DATA says where the record comes from and, where one is derived, which account is behind it
+//!   and what a directory says of that (`directory_` and the attribute's name). Its SD-ID is
 //!   configured: RFC 5424 wants `name@number` with the private enterprise number of whoever defines it. The default has
 //!   32473, which RFC 5612 sets aside for examples, so it collides with nobody's; who has a number writes their own.
 //!   `"`, `\` and `]` in values are escaped, control characters become `?`.
@@ -88,7 +89,8 @@ impl Messages {
             Some(sd_id) => {
                 let params = params(record, attribution);
                 let params = params.iter().flatten().map(|(name, value)| name.len() + value_len(value) + 4);
-                1 + sd_id.len() + params.sum::<usize>() + " index=\"\"".len() + digits(record.index) + 1
+                let params = params.sum::<usize>() + directory_len(attribution);
+                1 + sd_id.len() + params + " index=\"\"".len() + digits(record.index) + 1
             }
             None => 1,
         };
@@ -170,7 +172,25 @@ fn append_data(sd_id: &str, record: Record<'_>, account: Option<&Attribution>, o
     if account.is_none() {
         append_index(record.index, out);
     }
+    for (name, value) in directory(account) {
+        out.extend_from_slice(DIRECTORY);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
+        append_value(value, out);
+        out.push(b'"');
+    }
     out.push(b']');
+}
+
+const DIRECTORY: &[u8] = b" directory_";
+
+fn directory(account: Option<&Attribution>) -> impl Iterator<Item = (&str, &str)> {
+    account.and_then(Attribution::directory).into_iter().flat_map(|entry| entry.iter())
+}
+
+fn directory_len(account: Option<&Attribution>) -> usize {
+    let around = DIRECTORY.len() + "=\"\"".len();
+    directory(account).map(|(name, value)| around + name.len() + value_len(value)).sum()
 }
 
 fn append_index(index: u32, out: &mut Vec<u8>) {
@@ -307,6 +327,23 @@ mod tests {
         }
         let none = encoded(&messages(None, Format::Raw, Framing::None), &object("k"), 0, b"{}");
         assert!(none.starts_with(b"<134>1 - box1"));
+    }
+
+    #[test]
+    fn what_a_directory_says_is_structured_data_too() {
+        let messages = messages(Some("a@1"), Format::Raw, Framing::OctetCounting);
+        let attribution = format::tests::known(&[("mail", "j]s@x"), ("cn", ""), ("sn", "Smith")]);
+        let object = object("k");
+        let record = Record { object: &object, index: 0, bytes: b"{}" };
+        let parts = messages.parts(record, Some(&attribution));
+        let mut out = Vec::new();
+        messages.append(record, Some(&attribution), &parts, &mut out);
+        assert_eq!(out.len(), parts.len);
+        let want = concat!(
+            r#"[a@1 source="prod" bucket="acme" key="k" index="0" account="j" kind="IAMUser" "#,
+            r#"directory_mail="j\]s@x" directory_sn="Smith"] {}"#
+        );
+        assert!(String::from_utf8(out).unwrap().ends_with(want));
     }
 
     #[test]

@@ -44,8 +44,11 @@ pub struct Poller<L, K, D> {
     status: Arc<SourceStatus>,
     /// As it is on disk, or newer; `None` before the first pass.
     progress: Option<Progress>,
-    /// A pass went over all that is fresh: the backfill may go on.
-    has_fresh: bool,
+    /// When the last pass over all that is fresh began, and what need not be listed again behind it: then the backfill
+    /// may go on.
+    poll: Option<(Instant, Option<Date>)>,
+    /// The last pass said that there is more of a backfill.
+    more: bool,
     /// The floor that the ledger has expired to.
     expired: Option<Date>,
     /// LIST requests a day, as they were last told to the operator.
@@ -103,7 +106,8 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             lane,
             status,
             progress: None,
-            has_fresh: false,
+            poll: None,
+            more: false,
             expired: None,
             told: None,
             pulse: Arc::default(),
@@ -121,6 +125,7 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
     /// Cancelling it at any point loses nothing: see the module's head.
     pub async fn run(mut self, clock: impl Fn() -> UtcDateTime, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
+        let mut polled = Instant::now();
         loop {
             let begun = Instant::now();
             let more = tokio::select! {
@@ -128,11 +133,14 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
                 () = &mut stop => return,
                 report = self.pass(clock()) => {
                     log::debug!("source {}: {report:?}", self.selection.name);
+                    if report.plan.is_none_or(|plan| plan.is_poll()) {
+                        polled = begun;
+                    }
                     report.more
                 }
             };
             // Up to a tenth less, so that many boxes do not ask at the same moment for ever.
-            let next = if more { begun } else { begun + self.refresh.mul_f64(1.0 - 0.1 * fastrand::f64()) };
+            let next = if more { begun } else { polled + self.refresh.mul_f64(1.0 - 0.1 * fastrand::f64()) };
             tokio::select! {
                 biased;
                 () = &mut stop => return,
@@ -147,17 +155,23 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         wedge::pending("source").await;
         let now = PrimitiveDateTime::new(now.date(), now.time());
         let pass = Pass::new(Arc::clone(&self.status), now);
+        let more = std::mem::take(&mut self.more);
         let report = match self.remembered(now).await {
-            Ok(progress) => self.pass_from(progress, now, &pass).await,
+            Ok(progress) => {
+                let plan = self.plan(&progress, now, more);
+                self.pass_from(progress, plan, &pass).await
+            }
             Err((cause, text)) => {
                 pass.raise(cause, &text, true);
                 let (seen, tally, end) = (Seen::default(), pass.settled().await, PassEnd::default());
                 PassReport { plan: None, seen, tally, end, more: false }
             }
         };
-        if report.trouble().is_none() {
+        // A pass for a backfill alone says nothing of what troubled the poll before it.
+        if report.trouble().is_none() && report.plan.is_some_and(|plan| plan.is_poll()) {
             self.status.clear();
         }
+        self.more = report.more;
         if self.sweeps && report.seen.new > 0 {
             let (name, new) = (&self.selection.name, report.seen.new);
             log::info!("source {name}: the sweep found {new} objects that no message had named yet");
@@ -168,13 +182,20 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         report
     }
 
-    async fn pass_from(
-        &mut self,
-        progress: Arc<Progress>,
-        now: PrimitiveDateTime,
-        pass: &Arc<Pass>,
-    ) -> PassReport {
-        let plan = progress.plan(now, !self.has_fresh);
+    /// A poll, or no more than some of the backfill, when a pass goes on with that at once and no poll is due.
+    fn plan(&self, progress: &Progress, now: PrimitiveDateTime, more: bool) -> Plan {
+        match &self.poll {
+            Some((begun, until))
+                if more && begun.elapsed() < self.refresh && progress.waiting(now).next().is_some() =>
+            {
+                progress.plan_backfill(now, *until)
+            }
+            poll => progress.plan(now, poll.is_none()),
+        }
+    }
+
+    async fn pass_from(&mut self, progress: Arc<Progress>, plan: Plan, pass: &Arc<Pass>) -> PassReport {
+        let begun = Instant::now();
         let backfill = self.backfill(&progress, &plan);
         let walk = Arc::new(Walk {
             selection: Arc::clone(&self.selection),
@@ -199,11 +220,13 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         end.transient.add_all(tally.transient);
         let mut progress = Arc::unwrap_or_clone(progress);
         let given_up = progress.settle(&plan, &end);
-        let more = progress.waiting(now).next().is_some() && !ended && end.transient.is_empty();
+        let more = progress.waiting(plan.now).next().is_some() && !ended && end.transient.is_empty();
         let remembered = self.remember(progress).await;
         let remembered = match remembered {
             Ok(()) => {
-                self.has_fresh = true;
+                if plan.is_poll() {
+                    self.poll = Some((begun, plan.done_from(&end)));
+                }
                 self.tell(given_up, &tally);
                 true
             }
@@ -213,10 +236,10 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
             }
         };
         self.status.set_streams(seen.streams);
-        if end.unfinished.is_empty() && backfill.is_empty() {
+        if end.unfinished.is_empty() && backfill.is_empty() && plan.is_poll() {
             self.tell_cost(&seen);
         }
-        if remembered && !more && self.has_fresh {
+        if remembered && !more && self.poll.is_some() {
             self.status.backfill_ended();
         }
         // Once more: the last steps may have had trouble.
@@ -230,12 +253,12 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         let mut all = (0, None);
         for (slice, day) in progress.waiting(plan.now) {
             all = (all.0 + 1, Some(all.1.map_or(day, |first: Date| first.min(day))));
-            if plan.from(slice) <= day {
+            if plan.listed.has(slice) && plan.from(slice) <= day {
                 slices.add(slice);
             }
         }
         if let (waiting, Some(from)) = all
-            && self.has_fresh
+            && self.poll.is_some()
         {
             self.status.backfill_begins(from, plan.now.date(), waiting);
         }

@@ -1,5 +1,5 @@
 //! One pass through a bucket: accounts, kinds and regions by delimiter listings, then one range listing
-//! for each stream, from the plan's day for its slice to the stream's end.
+//! for each stream of the plan's slices, from the plan's day for the slice to the plan's or the stream's end.
 //!
 //! ```text
 //!  accounts ──► kinds and regions of some accounts at once ──► streams ──► some streams at once ──► queue
@@ -126,7 +126,7 @@ pub struct Seen {
     pub lists_failed: u64,
     /// Accounts that are selected.
     pub accounts: u64,
-    /// Streams (account × kind × region) listed.
+    /// Streams (account × kind × region) found.
     pub streams: u64,
     /// Keys listed in the streams.
     pub listed: u64,
@@ -291,9 +291,13 @@ impl<L: Lister, K: Known> Walk<L, K> {
     async fn stream(&self, stream: String) -> Result<(), Ended> {
         let slice = Slice::of(&stream);
         self.notes().seen.streams += 1;
+        if !self.plan.listed.has(slice) {
+            return Ok(());
+        }
         let from = self.plan.from(slice);
         let mut backfill = self.backfill.has(slice).then(|| self.pass.status().backfill_stream(from));
         let after = window::start_after(&stream, from);
+        let until = self.plan.until.map(|day| window::start_after(&stream, day));
         let mut keys = Listing::keys(stream, after);
         while self.next(&mut keys, Some(slice)).await? {
             let mut at = 0;
@@ -302,6 +306,9 @@ impl<L: Lister, K: Known> Walk<L, K> {
             }
             if let Some(backfill) = &mut backfill {
                 backfill.reached(keys.after.as_deref().and_then(window::day_of));
+            }
+            if until.is_some() && keys.after >= until {
+                break;
             }
         }
         Ok(())

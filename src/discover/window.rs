@@ -4,17 +4,20 @@
 //! delivery that failed is tried again for up to 30 days (User Guide, "Getting and viewing your CloudTrail
 //! log files"). So no mark of a last key or a last time is ever compared with a key. Instead:
 //!
-//! * every pass lists the *hot* days of every stream, whole partitions from [`HOT_DAYS`] before the newest day, and
+//! * every poll lists the *hot* days of every stream, whole partitions from [`HOT_DAYS`] before the newest day, and
 //!   the ledger says which objects are new;
 //! * a *sweep* lists every stream once a day as far back as [`COLD_DAYS`] before the day that the sweep before it
 //!   began: whatever arrives after a stream was swept is still in what the next sweep lists, however late that
 //!   comes. It goes slice by slice over the day, a few on each pass, and goes on where it was after a restart;
+//! * a backfill goes through the slices, a few on each pass. Passes that follow each other at once for it list those
+//!   slices alone, up to the days that the last pass over all of them listed: what is hot is listed again when the
+//!   next poll is due, and not before;
 //! * what is *outstanding* in a slice, from before the hot days, is listed from there: the rest of the backfill, an
 //!   object that failed, a stream that could not be listed. After a transient failure that is on the next poll;
 //!   after one that needs an operator (a key's policy, an archived object) in an hour, two, four, up to a day,
 //!   since each time lists and asks for all of it; and after [`REFUSED_TRIES`] such tries it is given up, since the
 //!   ledger cannot forget anything behind it;
-//! * no listing has an upper end, so objects of the future (the box's clock is slow) are found as well;
+//! * no listing of a poll has an upper end, so objects of the future (the box's clock is slow) are found as well;
 //! * all of it follows the bucket as well as the clock: it moves on only to days of which an object was listed,
 //!   so a clock that runs ahead skips nothing, nor does a box that was off for weeks. The clock alone decides how
 //!   soon a slice is swept, never from which day.
@@ -32,7 +35,7 @@ use super::key::LogKey;
 use super::slice::{Days, SLICES, Slice, SliceSet};
 use crate::config::Start;
 
-/// Whole days before the newest one that every pass lists.
+/// Whole days before the newest one that every poll lists.
 pub const HOT_DAYS: i64 = 2;
 /// Days that an object may arrive late: as long as CloudTrail tries to deliver.
 pub const COLD_DAYS: i64 = 30;
@@ -112,7 +115,11 @@ pub struct Plan {
     pub oldest: Date,
     /// Slices that are listed from before the hot days.
     pub cold: SliceSet,
-    /// Every stream is listed from the day of its slice to its end.
+    /// Slices that are listed at all: all of them by a poll, a few by a pass for a backfill alone.
+    pub listed: SliceSet,
+    /// What was listed just before from this day on need not be listed again.
+    pub until: Option<Date>,
+    /// Every stream is listed from the day of its slice on.
     from: [Date; SLICES],
     /// Slices that this sweep has behind it afterwards.
     swept: u8,
@@ -200,14 +207,10 @@ impl Progress {
         }
     }
 
-    /// What the pass that begins now has to list. `fresh_first`: no more of a backfill than has been begun.
+    /// What the poll that begins now has to list. `fresh_first`: no more of a backfill than has been begun.
     pub fn plan(&self, now: PrimitiveDateTime, fresh_first: bool) -> Plan {
         let lowest = self.lowest();
-        let mut plan =
-            Plan { now, from: [lowest; SLICES], cold: SliceSet::default(), swept: 0, oldest: lowest };
-        for (slice, left) in Slice::all().zip(&self.left) {
-            plan.from[slice.index()] = self.hot(left, now).max(lowest);
-        }
+        let mut plan = self.hot_days(now);
         if let Some(round) = &self.round {
             plan.swept = round.due(now);
             for slice in Slice::all().take(plan.swept.into()).skip(round.swept.into()) {
@@ -225,6 +228,34 @@ impl Progress {
         }
         plan.oldest = plan.from.iter().min().copied().unwrap_or(lowest);
         plan
+    }
+
+    /// What a pass has to list that goes on with the backfill at once, behind a poll that took place a moment ago;
+    /// `until`: see [`Plan::done_from`] of that.
+    pub fn plan_backfill(&self, now: PrimitiveDateTime, until: Option<Date>) -> Plan {
+        let mut plan = self.hot_days(now);
+        plan.listed = SliceSet::default();
+        plan.until = until;
+        for (slice, day) in self.waiting(now).take(OUTSTANDING_SLICES) {
+            plan.go_back(slice, day.max(self.lowest()));
+            plan.listed.add(slice);
+        }
+        let listed = Slice::all().filter(|slice| plan.listed.has(*slice));
+        plan.oldest = listed.map(|slice| plan.from(slice)).min().unwrap_or(plan.oldest);
+        plan
+    }
+
+    fn hot_days(&self, now: PrimitiveDateTime) -> Plan {
+        let lowest = self.lowest();
+        Plan {
+            now,
+            oldest: lowest,
+            cold: SliceSet::default(),
+            listed: SliceSet::ALL,
+            until: None,
+            from: self.left.map(|left| self.hot(&left, now).max(lowest)),
+            swept: 0,
+        }
     }
 
     /// The slices whose backfill has not been tried yet, and the day each begins with. While there are any, the next
@@ -249,11 +280,11 @@ impl Progress {
     /// before [`Progress::floor`], once this is durable.
     pub fn settle(&mut self, plan: &Plan, end: &PassEnd) -> Option<GivenUp> {
         let today = plan.now.date();
-        if let Some(newest) = end.newest {
+        if let Some(newest) = end.newest.filter(|_| plan.is_poll()) {
             self.through = self.through.max(back(newest.min(today), HOT_DAYS));
         }
         let mut given_up: Option<GivenUp> = None;
-        for (slice, left) in Slice::all().zip(&mut self.left) {
+        for (slice, left) in Slice::all().zip(&mut self.left).filter(|(slice, _)| plan.listed.has(*slice)) {
             let cold = plan.cold.has(slice).then_some(plan.now);
             let unfinished = end.unfinished.of(slice);
             if let Some(day) = left.settle(plan.from(slice), unfinished, cold, end.transient.has(slice)) {
@@ -261,7 +292,7 @@ impl Progress {
                 *sum = GivenUp { from: sum.from.min(day), slices: sum.slices + 1 };
             }
         }
-        if end.newest.is_some() || self.round.is_some() {
+        if plan.is_poll() && (end.newest.is_some() || self.round.is_some()) {
             let next = back(self.through.min(back(today, HOT_DAYS)), COLD_DAYS - HOT_DAYS);
             let first = Round { begun: plan.now, swept: 0, from: next, next };
             self.round = Some(self.round.map_or(first, |round| round.settle(plan, next)));
@@ -389,7 +420,8 @@ impl PassEnd {
 
     /// Nobody knows what was not listed.
     pub fn miss_all(&mut self, plan: &Plan, transient: bool) {
-        Slice::all().for_each(|slice| self.miss(plan, slice, transient));
+        let listed = Slice::all().filter(|slice| plan.listed.has(*slice));
+        listed.for_each(|slice| self.miss(plan, slice, transient));
     }
 }
 
@@ -397,6 +429,17 @@ impl Plan {
     /// The day that the streams of a slice are listed from.
     pub fn from(&self, slice: Slice) -> Date {
         self.from[slice.index()]
+    }
+
+    /// Whether the hot days of all streams are in it: what comes behind it may move on.
+    pub fn is_poll(&self) -> bool {
+        self.listed == SliceSet::ALL
+    }
+
+    /// The day from which on everything in every slice was listed and is collected, if nothing was left of it.
+    pub fn done_from(&self, end: &PassEnd) -> Option<Date> {
+        let from = self.from.iter().max().copied();
+        from.filter(|_| self.is_poll() && end.unfinished.is_empty())
     }
 
     fn go_back(&mut self, slice: Slice, day: Date) {

@@ -14,6 +14,8 @@ pub enum Part {
     Config,
     /// What all sources and outputs share: the state directory.
     Agent,
+    /// The directory that accounts are looked up in.
+    Directory,
     /// The source of this name.
     Source(Box<str>),
     /// The output of this name.
@@ -118,7 +120,7 @@ pub struct Section {
 /// All findings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The configuration, the agent, sources and outputs, these in the order of the configuration.
+    /// The configuration, the agent, sources, the directory and outputs, these in the order of the configuration.
     pub sections: Vec<Section>,
 }
 

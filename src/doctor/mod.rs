@@ -79,7 +79,7 @@ fn checked(config: &Path, json: bool) -> Exit {
 async fn check(path: &Path) -> Report {
     let examined = config::examine(path);
     let mut sections = vec![configuration(path, &examined)];
-    let Examined { agent, spool, sources, outputs, .. } = examined;
+    let Examined { agent, spool, sources, outputs, directory, .. } = examined;
 
     let of_state = spool.clone();
     let state = tokio::task::spawn_blocking(move || probes::state(agent.as_ref(), of_state.as_ref()));
@@ -89,6 +89,9 @@ async fn check(path: &Path) -> Report {
         .collect();
     let outputs: Vec<_> =
         outputs.into_iter().map(|output| output.map(|output| tokio::spawn(probes::output(output)))).collect();
+
+    let directory =
+        directory.map(|directory| directory.map(|directory| tokio::spawn(probes::directory(directory))));
 
     sections.push(match timeout(FILES, state).await {
         Ok(Ok(section)) => section,
@@ -102,6 +105,9 @@ async fn check(path: &Path) -> Report {
     });
     for source in sources {
         sections.push(joined(source, Part::Source).await);
+    }
+    if let Some(directory) = directory {
+        sections.push(joined(directory, |_| Part::Directory).await);
     }
     for output in outputs {
         sections.push(joined(output, Part::Output).await);
@@ -204,7 +210,7 @@ mod tests {
         let failed = |name: &str| {
             let section = report.sections.iter().find(|section| match &section.part {
                 Part::Source(own) | Part::Output(own) => **own == *name,
-                Part::Config | Part::Agent => false,
+                Part::Config | Part::Agent | Part::Directory => false,
             });
             let findings = section.expect("a section for each").findings.iter();
             findings

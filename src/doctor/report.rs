@@ -6,7 +6,7 @@
 //! …
 //! ]}
 //! ```
-//! `part` is `config`, `agent`, `source` or `output`; `name` is empty but for the last two. `level` is `ok`, `warn` or
+//! `part` is `config`, `agent`, `source`, `directory` or `output`; `name` is that of a source or an output, else empty. `level` is `ok`, `warn` or
 //! `fail`; what could not be tested is `warn` with `tested` false. Strings may be empty, nothing is ever left out.
 
 use std::fmt::Write as _;
@@ -100,6 +100,7 @@ fn part_and_name(part: &Part) -> (&'static str, &str) {
     match part {
         Part::Config => ("config", ""),
         Part::Agent => ("agent", ""),
+        Part::Directory => ("directory", ""),
         Part::Source(name) => ("source", name),
         Part::Output(name) => ("output", name),
     }
@@ -109,6 +110,7 @@ fn heading(part: &Part) -> String {
     match part {
         Part::Config => "configuration".to_owned(),
         Part::Agent => "state directory".to_owned(),
+        Part::Directory => "directory of accounts".to_owned(),
         Part::Source(name) => format!("source {name}"),
         Part::Output(name) => format!("output {name}"),
     }

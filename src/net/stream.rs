@@ -131,6 +131,15 @@ impl Dialer {
             return Err(Error::new(Kind::NoTrust, &self.shown(), why));
         }
         let tcp = self.tcp().await?;
+        self.secure(tcp).await
+    }
+
+    /// The TLS handshake on a connection that [`Dialer::tcp`] made, for protocols that begin without; without TLS the
+    /// connection as it is.
+    ///
+    /// # Errors
+    /// As [`Dialer::connect`].
+    pub async fn secure(&self, tcp: TcpStream) -> Result<Stream, Error> {
         let Some(tls) = &self.tls else { return Ok(Stream::Tcp(tcp)) };
         match timeout(self.limit, tls.connector.connect(tls.name.clone(), tcp)).await {
             Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),

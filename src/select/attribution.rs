@@ -22,18 +22,24 @@
 //! session's name. Names of sessions that an SDK, an EC2 instance or a service-linked role made up name no account: the
 //! role does.
 //!
+//! A directory, where one is configured, may say more of an account ([`crate::directory`]); that goes along beside what is
+//! derived, and changes nothing of it.
+//!
 //! No account is derived from a name that CloudTrail hides (sign-ins that failed with a wrong user name), that holds
 //! control characters, or that is longer than any account's. Source of the types and their members: CloudTrail User
 //! Guide, "CloudTrail userIdentity element"; of source identities: IAM User Guide, "Monitor and control actions taken
 //! with assumed roles".
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use heapless::String;
 
 use crate::config::{self, Source};
 use crate::decode::field::{self, Field, Path};
 use crate::decode::text;
+use crate::directory::{Asked, Entry, Lookup};
 use crate::limits;
 
 /// What CloudTrail writes in place of a user name that may be a password typed into the wrong box.
@@ -48,6 +54,10 @@ pub struct Attribution {
     short: bool,
     kind: Kind,
     principal: String<{ limits::PRINCIPAL_BYTES }>,
+    belongs: bool,
+    /// The domain is the name's own, and not `default_domain`.
+    own_domain: bool,
+    directory: Option<Arc<Entry>>,
 }
 
 impl Attribution {
@@ -74,6 +84,27 @@ impl Attribution {
     /// The identity's ARN, else its `principalId`, as the record has it.
     pub fn principal(&self) -> Option<&str> {
         Some(&*self.principal).filter(|principal| !principal.is_empty())
+    }
+
+    /// What a directory says of the account, if one is asked and it is known already.
+    pub fn directory(&self) -> Option<&Entry> {
+        self.directory.as_deref()
+    }
+
+    /// The same without that: what the record alone says.
+    pub fn derived(&self) -> Attribution {
+        Attribution { directory: None, ..self.clone() }
+    }
+
+    /// How a directory is asked for the account. `None`: no directory has it, because it is a service's, a role's or an
+    /// id of AWS's.
+    ///
+    /// A name with a domain is another one than the same name without: it is only asked for as a whole. A domain without
+    /// a dot, as in `CORP\jsmith`, is no part of an address, and stands for the directory's own.
+    pub fn asked(&self) -> Option<Asked<'_>> {
+        let address = self.domain().filter(|domain| domain.contains('.')).map(|_| &*self.qualified);
+        let name = (address.is_none() || !self.own_domain).then(|| self.name());
+        self.belongs.then_some(Asked { name, address })
     }
 }
 
@@ -176,25 +207,53 @@ impl Attributor {
         let mut principal = String::new();
         // One that is too long is longer than any of AWS's, and says nothing that the account does not.
         let _ = principal.push_str(&identity.arn.or(identity.principal_id).unwrap_or_default());
-        Some(Attribution { qualified, name_bytes: name.len(), short, kind: identity.kind, principal })
+        Some(Attribution {
+            qualified,
+            name_bytes: name.len(),
+            short,
+            kind: identity.kind,
+            principal,
+            belongs,
+            own_domain: own.is_some(),
+            directory: None,
+        })
     }
 }
 
-/// Those of all sources, by name.
-#[derive(Debug, Clone, Default)]
-pub struct Attributors(Box<[(Box<str>, Attributor)]>);
+/// Those of all sources, by name, and who knows more of the accounts.
+#[derive(Clone, Default)]
+pub struct Attributors {
+    sources: Box<[(Box<str>, Attributor)]>,
+    directory: Option<Arc<dyn Lookup>>,
+}
 
 impl Attributors {
     /// One for each source.
     pub fn new(sources: &[Source]) -> Attributors {
-        Attributors(sources.iter().map(|source| (source.name.clone(), Attributor::new(source))).collect())
+        let sources = sources.iter().map(|source| (source.name.clone(), Attributor::new(source))).collect();
+        Attributors { sources, directory: None }
+    }
+
+    /// The same, with a directory that is asked for accounts.
+    pub fn with_directory(self, directory: Option<Arc<dyn Lookup>>) -> Attributors {
+        Attributors { directory, ..self }
     }
 
     /// The account behind a record of this source. `None` also for a source that left the configuration while its
     /// records waited.
     pub fn attribute(&self, source: &str, record: &[u8]) -> Option<Attribution> {
-        let (_, attributor) = self.0.iter().find(|(name, _)| **name == *source)?;
-        attributor.attribute(record)
+        let (_, attributor) = self.sources.iter().find(|(name, _)| **name == *source)?;
+        let mut attribution = attributor.attribute(record)?;
+        if let (Some(directory), Some(asked)) = (&self.directory, attribution.asked()) {
+            attribution.directory = directory.find(asked);
+        }
+        Some(attribution)
+    }
+}
+
+impl fmt::Debug for Attributors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attributors").field("sources", &self.sources).finish_non_exhaustive()
     }
 }
 

@@ -149,7 +149,7 @@ mod tests {
 
     fn is_noise(record: &str) -> bool {
         let keys = Keys::new(FIELDS.into_iter().chain(condition_fields()));
-        Baseline::new(&keys).is_noise(&keys.read(record.as_bytes()))
+        Baseline::new(&keys).is_noise(&keys.read(record.as_bytes().into()))
     }
 
     fn read(source: &str, event: &str, more: &str) -> String {

@@ -14,7 +14,7 @@ use super::duplicates::Window;
 use super::{Reason, Selector, Verdict};
 use crate::config::{self, Source};
 use crate::decode::field::{self, Field};
-use crate::decode::{Broken, Decoder, Failure, Sink, text};
+use crate::decode::{Broken, Decoder, Failure, Record, Sink, text};
 use crate::error::Exit;
 use crate::limits;
 
@@ -229,7 +229,10 @@ impl Work {
         let mut file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
         let name: Rc<str> = shown(&path.to_string_lossy()).into();
         self.found.files += 1;
-        self.decoder.start();
+        match self.selector.looks_inside() {
+            true => self.decoder.start_noting(),
+            false => self.decoder.start(),
+        }
         let mut intake = Intake {
             selector: &mut self.selector,
             window: &mut self.window,
@@ -297,13 +300,13 @@ impl Intake<'_> {
 impl Sink for Intake<'_> {
     type Error = std::convert::Infallible;
 
-    fn record(&mut self, index: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        let fate = match self.selector.decide(bytes, self.window) {
+    fn record(&mut self, index: u32, record: Record<'_>) -> Result<(), Self::Error> {
+        let fate = match self.selector.decide(record, self.window) {
             Verdict::Keep => Fate::Kept,
             Verdict::Drop(reason) => Fate::Dropped(reason),
             Verdict::Duplicate => Fate::Duplicate,
         };
-        self.count(fate, index, bytes.len() as u64, || event(bytes));
+        self.count(fate, index, record.bytes.len() as u64, || event(record.bytes));
         Ok(())
     }
 

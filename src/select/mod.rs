@@ -30,6 +30,7 @@ use facts::{Keys, Place};
 use rules::{Rules, Ruling};
 
 use crate::config::Source;
+use crate::decode::Record;
 use crate::decode::field::Field;
 
 /// What becomes of a record.
@@ -141,7 +142,8 @@ impl Selector {
     }
 
     /// Decides about the next record. One that is kept is remembered in the window, which then finds its duplicates.
-    pub fn decide(&mut self, record: &[u8], window: &mut Window) -> Verdict {
+    pub fn decide<'a>(&mut self, record: impl Into<Record<'a>>, window: &mut Window) -> Verdict {
+        let record = record.into();
         let facts = self.keys.read(record);
         let kept_by_rule = match self.rules.decide(&facts) {
             Ruling::Drop(reason) => return Verdict::Drop(reason),
@@ -155,12 +157,17 @@ impl Selector {
             return Verdict::Drop(Reason::Baseline);
         }
         if let Field::Text(id) = facts.at(&filter.event_id)
-            && let Some(mark) = window.mark(&self.source, id, record)
+            && let Some(mark) = window.mark(&self.source, id, record.bytes)
             && !window.insert(mark)
         {
             return Verdict::Duplicate;
         }
         Verdict::Keep
+    }
+
+    /// Whether members of records are asked for: a decoder should note where these are.
+    pub fn looks_inside(&self) -> bool {
+        !self.keys.is_empty()
     }
 
     /// The object ended: what was decided since the last end counts, from the next commit on, if it is `collected`,

@@ -194,7 +194,7 @@ mod tests {
 
     impl Ruled {
         fn decide(&mut self, record: &[u8]) -> Ruling {
-            self.0.decide(&self.1.read(record))
+            self.0.decide(&self.1.read(record.into()))
         }
         fn collected(&mut self, collected: bool) {
             self.0.counts().for_each(|count| {

@@ -1,6 +1,6 @@
 //! One configuration at work: what is started for it, in which order it stops, and what its books say.
 //!
-//! Start: disk → ledger → spool (recovery replays the ledger's log) → storekeeper → outputs → fetch workers →
+//! Start: disk → ledger → spool (recovery replays the ledger's log) → storekeeper → directory, outputs → fetch workers →
 //! polls. Stop, in the path's own order, so that what was fetched is stored and what was stored is counted:
 //! polls → workers → storekeeper (last commit, ledger saved) → outputs, which get a moment to deliver what is
 //! committed (cursors saved). What they cannot deliver by then waits in the spool for the next start.
@@ -30,6 +30,7 @@ use crate::aws::s3::S3;
 use crate::aws::sqs::Sqs;
 use crate::config::{Config, Source};
 use crate::deliver;
+use crate::directory::{Directory, Lookup};
 use crate::discover::key::LogKey;
 use crate::discover::ledger::{Entry, Ledger};
 use crate::discover::poll::Poller;
@@ -107,6 +108,13 @@ impl Agent {
         report(&recovery);
         let (jobs, work) = mpsc::channel();
         let store = Arc::new(StoreStatus::default());
+        let directory = match &config.directory {
+            Some(directory) => Some(Arc::new(
+                Directory::new(directory.clone())
+                    .map_err(|fault| StartError::Config(format!("directory: {fault}")))?,
+            )),
+            None => None,
+        };
         let queue = Queue::new(config.sources.len(), limits::QUEUED_OBJECTS);
         let sources: Vec<_> = config.sources.iter().map(|s| Arc::new(SourceStatus::new(&s.name))).collect();
         let view = Rc::new(View {
@@ -118,6 +126,7 @@ impl Agent {
             sources: sources.clone(),
             outputs: config.outputs.iter().map(|_| Arc::default()).collect(),
             store: store.clone(),
+            directory,
             ages: RefCell::default(),
         });
         view.begin();
@@ -159,7 +168,18 @@ impl Agent {
     }
 
     fn start_outputs(&mut self, quarantine: &Quarantine<StdDisk>, stages: &Stages) -> Result<(), StartError> {
-        let attributors = Arc::new(Attributors::new(&self.config.sources));
+        let directory = self.view.directory.clone();
+        if let Some(directory) = directory.clone() {
+            let mut stop = self.stop_outputs.subscribe();
+            self.deliveries.spawn_local(async move {
+                tokio::select! {
+                    () = directory.run() => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
+        let directory = directory.map(|directory| directory as Arc<dyn Lookup>);
+        let attributors = Arc::new(Attributors::new(&self.config.sources).with_directory(directory));
         for (output, status) in self.config.outputs.iter().zip(&self.view.outputs) {
             let task = deliver::output(
                 output.clone(),
@@ -350,13 +370,16 @@ impl Agent {
 async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> Option<Trouble> {
     let mut again = Backoff::new(ONCE_AGAIN.0, ONCE_AGAIN.1);
     let mut left = None;
+    let mut complete = true;
     loop {
         let report = poller.pass(UtcDateTime::now()).await;
         let lasting = report.trouble().filter(|trouble| !trouble.transient && !report.is_complete());
         left = left.or(lasting.cloned());
+        // What the poll left is not in the passes for the backfill behind it.
+        complete = report.is_complete() && (complete || report.plan.is_some_and(|plan| plan.is_poll()));
         if report.more {
             again.reset();
-        } else if report.is_complete() || lasting.is_some() {
+        } else if complete || lasting.is_some() {
             return left;
         } else {
             tokio::time::sleep(again.next(fastrand::u64(..), None)).await;

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use super::wedge;
 use crate::aws::{Class, Fault};
 use crate::config;
-use crate::decode::{Broken, Decoder, Failure, Sink, Summary};
+use crate::decode::{Broken, Decoder, Failure, Record, Sink, Summary};
 use crate::discover::ledger::{Entry, Ledger};
 use crate::discover::queue::{FailKind, Outcome, Wanted};
 use crate::fetch::body::{BodyReader, FetchFailed};
@@ -401,7 +401,10 @@ impl<D: Disk> Storekeeper<D> {
         let Some(mut decoder) = self.decoder.take() else {
             return Err(Missed::Later("the decoder is in use, this is a defect of trailspool".into()));
         };
-        decoder.start();
+        match selector.is_some_and(|selector| self.selectors[selector].1.looks_inside()) {
+            true => decoder.start_noting(),
+            false => decoder.start(),
+        }
         let mut intake = Intake { keeper: self, id, selector, counts: Counts::default(), broken: None };
         let poured = intake.pour(&mut decoder, body);
         let counts = intake.counts;
@@ -663,15 +666,15 @@ impl<D: Disk> Intake<'_, D> {
 impl<D: Disk> Sink for Intake<'_, D> {
     type Error = Missed;
 
-    fn record(&mut self, index: u32, bytes: &[u8]) -> Result<(), Missed> {
+    fn record(&mut self, index: u32, record: Record<'_>) -> Result<(), Missed> {
         self.counts.records += 1;
         let keeper = &mut *self.keeper;
         let selector = self.selector.map(|index| &mut keeper.selectors[index].1);
         let window = keeper.remembered.window();
-        match selector.map_or(Verdict::Keep, |selector| selector.decide(bytes, window)) {
+        match selector.map_or(Verdict::Keep, |selector| selector.decide(record, window)) {
             Verdict::Keep => {
                 self.counts.kept += 1;
-                keeper.with_room(|writer| writer.record(index, bytes))
+                keeper.with_room(|writer| writer.record(index, record.bytes))
             }
             Verdict::Drop(_) => {
                 self.counts.dropped += 1;

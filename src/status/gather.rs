@@ -11,10 +11,13 @@ use tokio::sync::watch;
 
 use super::ages::Ages;
 use super::snapshot::{
-    Counter, Output, Quarantine as Aside, Snapshot, Source, Spool as Spooled, State, Trouble,
+    Counter, Directory as Asked, Output, Quarantine as Aside, Snapshot, Source, Spool as Spooled, State,
+    Trouble,
 };
 use crate::config::{self, Config, OutputKind};
 use crate::deliver::status::{OutputStatus, State as Doing};
+use crate::directory::Directory;
+use crate::directory::status::Result as Ended;
 use crate::discover::key::NotALog;
 use crate::discover::ledger::Ledger;
 use crate::discover::queue::Queue;
@@ -35,6 +38,7 @@ pub struct View {
     pub(crate) sources: Vec<Arc<SourceStatus>>,
     pub(crate) outputs: Vec<Arc<OutputStatus>>,
     pub(crate) store: Arc<StoreStatus>,
+    pub(crate) directory: Option<Arc<Directory>>,
     pub(crate) ages: RefCell<Ages>,
 }
 
@@ -94,6 +98,7 @@ impl View {
                 max: self.config.spool.quarantine_max_bytes,
                 only_counted: quarantine.only_counted,
             },
+            directory: self.directory.as_deref().map(directory),
             stalled: Vec::new(),
         }
     }
@@ -157,6 +162,21 @@ impl View {
                 .collect(),
             recent: Vec::new(),
         }
+    }
+}
+
+fn directory(directory: &Directory) -> Asked {
+    let status = directory.status();
+    Asked {
+        place: directory.place(),
+        cached: directory.cached() as u64,
+        lookups: Ended::ALL.into_iter().map(|ended| (ended.label(), status.count(ended))).collect(),
+        trouble: status.trouble().map(|trouble| Trouble {
+            cause: trouble.cause,
+            text: cut(trouble.text),
+            transient: trouble.transient,
+            since: unix(trouble.since),
+        }),
     }
 }
 

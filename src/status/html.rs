@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::escape::html as text;
 use super::history::{SPAN, SPANS};
-use super::snapshot::{Output, Snapshot, Source, State};
+use super::snapshot::{Directory, Output, Snapshot, Source, State};
 use super::text::{bytes, seconds, span};
 
 const STYLE: &str = include_str!("page.css");
@@ -192,6 +192,27 @@ fn stores(out: &mut String, snapshot: &Snapshot) {
     );
     bar(out, quarantine.bytes, quarantine.max);
     out.push_str("</article>\n");
+    if let Some(each) = &snapshot.directory {
+        directory(out, each, snapshot.now);
+    }
+}
+
+fn directory(out: &mut String, directory: &Directory, now: i64) {
+    let state = match &directory.trouble {
+        Some(trouble) if trouble.transient => ("warn", "trying again"),
+        Some(_) => ("bad", "in trouble"),
+        None => ("good", "asked"),
+    };
+    title(out, "Directory", state, &directory.place);
+    let of =
+        |result: &str| directory.lookups.iter().find(|(name, _)| *name == result).map_or(0, |found| found.1);
+    let (found, absent) = (number(of("found")), number(of("absent")));
+    figures(out, &[("Found", &found), ("Not there", &absent), ("Kept", &number(directory.cached))]);
+    if let Some(trouble) = &directory.trouble {
+        let since = format!("{} for {}", trouble.cause, span(seconds(now - trouble.since)));
+        note(out, if trouble.transient { "warn" } else { "bad" }, &since, &trouble.text);
+    }
+    out.push_str("</article>\n");
 }
 
 /// Begins an article.
@@ -295,7 +316,7 @@ mod tests {
     fn markup_in_keys_and_errors_stays_text() {
         let page = page(&rich());
         assert!(!page.contains("<img") && !page.contains("onerror=alert(1)>"), "{page}");
-        assert_eq!(page.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;\\n\\u{202e}").count(), 3);
+        assert_eq!(page.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;\\n\\u{202e}").count(), 4);
     }
 
     #[test]

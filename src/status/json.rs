@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape;
 use super::history::SPAN;
-use super::snapshot::{Output, Snapshot, Source};
+use super::snapshot::{Directory, Output, Snapshot, Source, Trouble};
 
 /// The document, with a newline.
 pub fn document(snapshot: &Snapshot) -> String {
@@ -36,23 +36,19 @@ pub fn document(snapshot: &Snapshot) -> String {
     );
     let _ = writeln!(
         out,
-        "\"quarantine\":{{\"entries\":{},\"bytes\":{},\"max_bytes\":{},\"only_counted\":{}}}}}",
-        quarantine.entries, quarantine.bytes, quarantine.max, quarantine.only_counted
+        "\"quarantine\":{{\"entries\":{},\"bytes\":{},\"max_bytes\":{},\"only_counted\":{}}},\n\"directory\":{}}}",
+        quarantine.entries,
+        quarantine.bytes,
+        quarantine.max,
+        quarantine.only_counted,
+        or_null(snapshot.directory.as_ref().map(directory))
     );
     out
 }
 
 fn source(source: &Source, now: i64) -> String {
     let counts = &source.books.counts;
-    let trouble = source.trouble.as_ref().map(|trouble| {
-        format!(
-            "{{\"cause\":{},\"text\":{},\"transient\":{},\"since\":{}}}",
-            escape::json(trouble.cause),
-            escape::json(&trouble.text),
-            trouble.transient,
-            trouble.since
-        )
-    });
+    let trouble = source.trouble.as_ref().map(trouble);
     format!(
         "{{\"name\":{},\"bucket\":{},\"prefix\":{},\"region\":{},\"lag_seconds\":{},\"newest\":{},\
          \"objects\":{{\"collected\":{},\"quarantined\":{}}},\
@@ -86,6 +82,29 @@ fn source(source: &Source, now: i64) -> String {
         )),
         list(source.recent.iter(), |span| span[0].to_string()),
         list(source.recent.iter(), |span| span[1].to_string()),
+    )
+}
+
+fn directory(directory: &Directory) -> String {
+    format!(
+        "{{\"place\":{},\"cached\":{},\"lookups\":{},\"trouble\":{}}}",
+        escape::json(&directory.place),
+        directory.cached,
+        list(directory.lookups.iter(), |(result, count)| format!(
+            "{{\"result\":{},\"count\":{count}}}",
+            escape::json(result)
+        )),
+        or_null(directory.trouble.as_ref().map(trouble)),
+    )
+}
+
+fn trouble(trouble: &Trouble) -> String {
+    format!(
+        "{{\"cause\":{},\"text\":{},\"transient\":{},\"since\":{}}}",
+        escape::json(trouble.cause),
+        escape::json(&trouble.text),
+        trouble.transient,
+        trouble.since
     )
 }
 
@@ -159,11 +178,14 @@ mod tests {
         assert_eq!(value["outputs"][0]["state"], "retrying");
         assert_eq!(value["spool"]["oldest_seconds"], 61);
         assert_eq!(value["quarantine"]["entries"], 5);
+        assert_eq!(value["directory"]["cached"], 17);
+        assert_eq!(value["directory"]["trouble"]["cause"], "timeout");
     }
 
     #[test]
     fn an_agent_of_nothing_is_json_too() {
         let value: Value = serde_json::from_str(&document(&Snapshot::default())).unwrap();
         assert_eq!(value["healthy"], true);
+        assert_eq!(value["directory"], Value::Null);
     }
 }

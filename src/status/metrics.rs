@@ -20,6 +20,7 @@ pub fn exposition(snapshot: &Snapshot) -> String {
     page.sources(snapshot);
     page.outputs(snapshot);
     page.stores(snapshot);
+    page.directory(snapshot);
     page.0
 }
 
@@ -176,6 +177,20 @@ impl Page {
         self.series("trailspool_quarantine_only_counted_total", &[], quarantine.only_counted);
     }
 
+    fn directory(&mut self, snapshot: &Snapshot) {
+        let Some(directory) = &snapshot.directory else { return };
+        let help = "Accounts looked up in the directory, by how that ended.";
+        self.family("trailspool_directory_lookups_total", "counter", help);
+        for (result, count) in &directory.lookups {
+            self.series("trailspool_directory_lookups_total", &[("result", result)], *count);
+        }
+        self.gauge("trailspool_directory_cached", "Answers that are kept.", directory.cached);
+        self.family("trailspool_directory_error", "gauge", "1 while this stands in the way of look-ups.");
+        if let Some(trouble) = &directory.trouble {
+            self.series("trailspool_directory_error", &[("cause", trouble.cause)], 1);
+        }
+    }
+
     /// Counters of many owners: each name's series together.
     fn counters<'a>(&mut self, owner: &str, all: impl Iterator<Item = (&'a str, &'a [Counter])>) {
         let mut families: BTreeMap<&str, Vec<(&str, &Counter)>> = BTreeMap::new();
@@ -297,6 +312,9 @@ mod tests {
             ("trailspool_spool_oldest_seconds", vec![]),
             ("trailspool_source_lag_seconds", vec!["source"]),
             ("trailspool_source_error", vec!["source", "cause"]),
+            ("trailspool_directory_lookups_total", vec!["result"]),
+            ("trailspool_directory_cached", vec![]),
+            ("trailspool_directory_error", vec!["cause"]),
         ] {
             let found = keys(name);
             assert!(!found.is_empty() && found.iter().all(|keys| *keys == labels), "{name}: {found:?}");

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub spool: Spool,
     /// What was set aside.
     pub quarantine: Quarantine,
+    /// The directory, if one is configured.
+    pub directory: Option<Directory>,
     /// Stages that stand still, a sentence each.
     pub stalled: Vec<String>,
 }
@@ -196,6 +198,19 @@ pub struct Quarantine {
     pub only_counted: u64,
 }
 
+/// The directory that accounts are looked up in.
+#[derive(Debug, Clone, Default)]
+pub struct Directory {
+    /// `HOST:PORT`
+    pub place: String,
+    /// Answers that are kept.
+    pub cached: u64,
+    /// Look-ups since the start of the process, by how they ended.
+    pub lookups: Vec<(&'static str, u64)>,
+    /// What stands in the way.
+    pub trouble: Option<Trouble>,
+}
+
 impl Source {
     /// Now minus the stamp of the newest object collected, seconds.
     pub fn lag(&self, now: i64) -> Option<u64> {
@@ -210,8 +225,8 @@ impl Source {
 
 impl Snapshot {
     /// What is unhealthy, a sentence each; empty: nothing. These are: a stage that stands still, a disk that refuses
-    /// writes, books that do not balance, a source in trouble that does not pass by itself, an output that holds, and either kind of
-    /// passing trouble once it has lasted [`PATIENCE`]. A full spool alone is a state that its outputs explain.
+    /// writes, books that do not balance, a source or the directory in trouble that does not pass by itself, an output that
+    /// holds, and any kind of passing trouble once it has lasted [`PATIENCE`]. A full spool alone is a state that its outputs explain.
     pub fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.stalled.clone();
         faults.extend(self.spool.disk_fault.iter().map(|fault| format!("fetching pauses: {fault}")));
@@ -221,13 +236,14 @@ impl Snapshot {
                     .to_owned(),
             );
         }
+        let lasts = |trouble: &&Trouble| !trouble.transient || self.now - trouble.since >= PATIENCE;
         for source in &self.sources {
-            if let Some(trouble) = &source.trouble
-                && (!trouble.transient || self.now - trouble.since >= PATIENCE)
-            {
+            if let Some(trouble) = source.trouble.as_ref().filter(lasts) {
                 faults.push(format!("source {}: {}", source.name, trouble.text));
             }
         }
+        let directory = self.directory.iter().filter_map(|directory| directory.trouble.as_ref());
+        faults.extend(directory.filter(lasts).map(|trouble| format!("directory: {}", trouble.text)));
         for output in &self.outputs {
             let lasting = match output.state {
                 State::Idle | State::Sending => false,
@@ -309,6 +325,17 @@ pub(super) mod tests {
             }],
             spool: Spool { used: 5 << 20, max: 2 << 30, oldest: 61, ..Spool::default() },
             quarantine: Quarantine { entries: 5, bytes: 12_345, max: 64 << 20, only_counted: 0 },
+            directory: Some(Directory {
+                place: "dc1.corp.example.com:636".to_owned(),
+                cached: 17,
+                lookups: vec![("found", 12), ("absent", 5), ("failed", 3)],
+                trouble: Some(Trouble {
+                    cause: "timeout",
+                    text: evil.to_owned(),
+                    transient: true,
+                    since: 1_779_999_950,
+                }),
+            }),
             stalled: Vec::new(),
         }
     }
@@ -319,9 +346,15 @@ pub(super) mod tests {
         assert_eq!(snapshot.faults().len(), 1, "{:?}", snapshot.faults());
         assert!(snapshot.faults()[0].starts_with("source audit: "));
         snapshot.now += PATIENCE;
-        assert_eq!(snapshot.faults().len(), 2, "the output has retried for an hour");
+        assert_eq!(
+            snapshot.faults().len(),
+            3,
+            "the output has retried for an hour, and so has the directory"
+        );
+        assert!(snapshot.faults()[1].starts_with("directory: "));
         snapshot.sources[1].trouble = None;
         snapshot.outputs[0].state = State::Sending;
+        snapshot.directory = None;
         assert_eq!(snapshot.faults(), [""; 0]);
         snapshot.spool.full = true;
         assert_eq!(snapshot.faults(), [""; 0], "full is a state");

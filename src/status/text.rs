@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::escape;
-use super::snapshot::{Output, Snapshot, Source};
+use super::snapshot::{Directory, Output, Snapshot, Source};
 
 /// Several lines.
 pub fn page(snapshot: &Snapshot) -> String {
@@ -31,10 +31,24 @@ pub fn page(snapshot: &Snapshot) -> String {
     let quarantine = &snapshot.quarantine;
     let (held, most) = (bytes(quarantine.bytes), bytes(quarantine.max));
     let _ = writeln!(out, "  set aside  {} entries, {held} of {most}", quarantine.entries);
+    if let Some(each) = &snapshot.directory {
+        directory(&mut out, each, snapshot.now);
+    }
     for each in &snapshot.outputs {
         output(&mut out, each, snapshot.now);
     }
     out
+}
+
+fn directory(out: &mut String, directory: &Directory, now: i64) {
+    let _ = writeln!(out, "\ndirectory {}", escape::line(&directory.place));
+    let lookups: Vec<_> =
+        directory.lookups.iter().map(|(result, count)| format!("{result} {count}")).collect();
+    let _ = writeln!(out, "  look-ups   {}; {} answers kept", lookups.join(", "), directory.cached);
+    if let Some(trouble) = &directory.trouble {
+        let since = span(seconds(now - trouble.since));
+        let _ = writeln!(out, "  TROUBLE    {} for {since}: {}", trouble.cause, escape::line(&trouble.text));
+    }
 }
 
 fn source(out: &mut String, source: &Source, now: i64) {
@@ -111,6 +125,9 @@ pub fn line(snapshot: &Snapshot) -> String {
             let _ = write!(line, "; output {}: {}", output.name, escape::line(text));
         }
     }
+    if let Some(trouble) = snapshot.directory.as_ref().and_then(|directory| directory.trouble.as_ref()) {
+        let _ = write!(line, "; directory: {}", escape::line(&trouble.text));
+    }
     line
 }
 
@@ -170,6 +187,7 @@ mod tests {
         );
         assert!(page.contains("objects    123 = collected 120 + quarantined 3"), "{page}");
         assert!(page.contains("newest     5 min behind"), "{page}");
+        assert!(page.contains("look-ups   found 12, absent 5, failed 3; 17 answers kept"), "{page}");
         assert!(
             page.starts_with("trailspool 9.9.9: UNHEALTHY, running for 2 h 46 min\n  ! source audit"),
             "{page}"

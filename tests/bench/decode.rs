@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use regex::bytes::Regex;
 use trailspool::config::{self, Source};
 use trailspool::decode::field::{self, Path};
-use trailspool::decode::{Broken, Decoder, Sink};
+use trailspool::decode::{Broken, Decoder, Record, Sink};
 use trailspool::limits;
 use trailspool::select::duplicates::Window;
 use trailspool::select::{Attributor, Selector, Verdict};
@@ -44,18 +44,21 @@ fn measure(name: &str, texts: &[String]) {
     let zipped: Vec<&[u8]> = objects.iter().map(Vec::as_slice).collect();
     let mut decoder = Decoder::new(limits::RECORD_BYTES, u64::MAX);
     let mut records = Vec::new();
-    decode(&mut decoder, &plain, &mut |record| records.push(record.to_vec()));
+    decode(&mut decoder, false, &plain, &mut |record| records.push(record.bytes.to_vec()));
     let in_records = records.iter().map(Vec::len).sum();
 
-    let mut decode_only = |inputs: &[&[u8]]| {
-        fastest(in_records, || {
-            let mut sum = 0;
-            decode(&mut decoder, inputs, &mut |record| sum += record.len());
-            sum
-        })
-    };
-    report("splitter alone, plain text", bytes, decode_only(&plain), inflate);
-    report("decoder: gunzip, CRC, splitter", bytes, decode_only(&zipped), inflate);
+    for noting in [false, true] {
+        let mut decode_only = |inputs: &[&[u8]]| {
+            fastest(in_records, || {
+                let mut sum = 0;
+                decode(&mut decoder, noting, inputs, &mut |record| sum += record.bytes.len());
+                sum
+            })
+        };
+        let also = if noting { ", noting members" } else { "" };
+        report(&format!("splitter alone, plain text{also}"), bytes, decode_only(&plain), inflate);
+        report(&format!("decoder: gunzip, CRC, splitter{also}"), bytes, decode_only(&zipped), inflate);
+    }
 
     let regex = Regex::new(r#""eventName":"Describe"#).expect("a good pattern");
     let hits = records.iter().filter(|record| regex.is_match(record)).count();
@@ -70,8 +73,8 @@ fn measure(name: &str, texts: &[String]) {
 
     let seconds = fastest(hits + 4 * records.len(), || {
         let mut sum = 0;
-        decode(&mut decoder, &zipped, &mut |record| {
-            sum += usize::from(regex.is_match(record)) + present(record, &four);
+        decode(&mut decoder, false, &zipped, &mut |record| {
+            sum += usize::from(regex.is_match(record.bytes)) + present(record.bytes, &four);
         });
         sum
     });
@@ -82,7 +85,7 @@ fn measure(name: &str, texts: &[String]) {
 /// What the selector costs, alone and behind the decoder. The window of duplicates is emptied for each round, since
 /// all records of a second one would be duplicates.
 fn select(decoder: &mut Decoder, zipped: &[&[u8]], records: &[Vec<u8>], bytes: usize, inflate: f64) {
-    let kept = |selector: &mut Selector, window: &mut Window, record: &[u8]| {
+    let kept = |selector: &mut Selector, window: &mut Window, record: Record<'_>| {
         usize::from(selector.decide(record, window) == Verdict::Keep)
     };
     for (what, unfiltered, rules) in [
@@ -96,18 +99,21 @@ fn select(decoder: &mut Decoder, zipped: &[&[u8]], records: &[Vec<u8>], bytes: u
     ] {
         let mut selector = Selector::new(&source(unfiltered, rules));
         let mut window = Window::new(1);
-        let expected = records.iter().map(|record| kept(&mut selector, &mut window, record)).sum();
+        let noting = selector.looks_inside();
+        let expected = records.iter().map(|record| kept(&mut selector, &mut window, record[..].into())).sum();
         let mut alone = f64::MAX;
         let mut together = f64::MAX;
         for _ in 0..ROUNDS {
             window.end_object(false);
             alone = alone.min(timed(expected, || {
-                records.iter().map(|record| kept(&mut selector, &mut window, record)).sum()
+                records.iter().map(|record| kept(&mut selector, &mut window, record[..].into())).sum()
             }));
             window.end_object(false);
             together = together.min(timed(expected, || {
                 let mut sum = 0;
-                decode(decoder, zipped, &mut |record| sum += kept(&mut selector, &mut window, record));
+                decode(decoder, noting, zipped, &mut |record| {
+                    sum += kept(&mut selector, &mut window, record)
+                });
                 sum
             }));
         }
@@ -154,9 +160,12 @@ fn present(record: &[u8], paths: &[Path]) -> usize {
     paths.iter().filter(|path| matches!(field::find(record, path), field::Field::Text(_))).count()
 }
 
-fn decode(decoder: &mut Decoder, inputs: &[&[u8]], each: &mut dyn FnMut(&[u8])) {
+fn decode(decoder: &mut Decoder, noting: bool, inputs: &[&[u8]], each: &mut dyn FnMut(Record<'_>)) {
     for input in inputs {
-        decoder.start();
+        match noting {
+            true => decoder.start_noting(),
+            false => decoder.start(),
+        }
         let mut records = Records { each };
         for chunk in input.chunks(limits::CHUNK_BYTES) {
             decoder.feed(chunk, &mut records).expect("good");
@@ -192,14 +201,14 @@ fn cpu_time() -> Duration {
 }
 
 struct Records<'a> {
-    each: &'a mut dyn FnMut(&[u8]),
+    each: &'a mut dyn FnMut(Record<'_>),
 }
 
 impl Sink for Records<'_> {
     type Error = Infallible;
 
-    fn record(&mut self, _: u32, bytes: &[u8]) -> Result<(), Infallible> {
-        (self.each)(bytes);
+    fn record(&mut self, _: u32, record: Record<'_>) -> Result<(), Infallible> {
+        (self.each)(record);
         Ok(())
     }
 

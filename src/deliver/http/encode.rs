@@ -133,6 +133,13 @@ impl Wire {
                     member(name, value, out);
                 }
             }
+            for (name, value) in attribution.directory().into_iter().flat_map(|entry| entry.iter()) {
+                out.extend_from_slice(b",\"directory_");
+                append_escaped(name, out);
+                out.extend_from_slice(b"\":\"");
+                append_escaped(value, out);
+                out.push(b'"');
+            }
             out.push(b'}');
         }
         out.extend_from_slice(b",\"event\":");

@@ -117,7 +117,7 @@ async fn play(mut stream: TcpStream, script: Vec<Play>) -> Vec<String> {
 
 fn lines(texts: &[&str]) -> Lines {
     let mut buffer = super::super::lines::Buffer::default();
-    texts.iter().for_each(|text| buffer.push(|out| out.extend_from_slice(text.as_bytes())));
+    texts.iter().for_each(|text| buffer.push(None, |out| out.extend_from_slice(text.as_bytes())));
     buffer.take()
 }
 

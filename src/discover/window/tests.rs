@@ -43,14 +43,14 @@ fn unfinished(date: Date, newest: Date, transient: bool) -> PassEnd {
     end
 }
 
-/// Passes, one after the other, until no backfill waits. All goes well.
+/// A poll, and passes behind it until no backfill waits. All goes well.
 fn pass_through(progress: &mut Progress, now: PrimitiveDateTime) {
-    loop {
-        let plan = progress.plan(now, false);
-        progress.settle(&plan, &PassEnd { newest: Some(now.date()), ..PassEnd::default() });
-        if progress.waiting(now).next().is_none() {
-            return;
-        }
+    let end = PassEnd { newest: Some(now.date()), ..PassEnd::default() };
+    let poll = progress.plan(now, false);
+    progress.settle(&poll, &end);
+    while progress.waiting(now).next().is_some() {
+        let plan = progress.plan_backfill(now, poll.done_from(&end));
+        progress.settle(&plan, &end);
     }
 }
 
@@ -99,6 +99,48 @@ fn what_is_fresh_comes_first_and_no_more_than_some_slices_of_a_backfill_hold_it_
         assert_eq!(passes, expected, "{start:?}");
         assert!(progress.left.iter().all(|left| left.outstanding.is_none()), "{start:?}");
     }
+}
+
+/// What goes on with a backfill at once lists its own slices alone, up to what the poll before it listed, and moves
+/// nothing on that belongs to the others.
+#[test]
+fn a_pass_for_a_backfill_alone_leaves_the_other_slices_as_they_are() {
+    let now = at("2026-11-23", 23, 55);
+    let mut progress = Progress::first(Start::Date(day("2013-11-13")), 0, now);
+    let poll = progress.plan(now, true);
+    assert!(poll.is_poll() && poll.until.is_none());
+    progress.settle(&poll, &all_well("2026-11-23"));
+    let until = poll.done_from(&all_well("2026-11-23"));
+    assert_eq!(poll.done_from(&unfinished(day("2026-11-22"), day("2026-11-23"), false)), None);
+    let later = now + Duration::minutes(10);
+    let mut listed = SliceSet::default();
+    for _ in 0..SLICES / OUTSTANDING_SLICES {
+        let plan = progress.plan_backfill(later, until);
+        assert!(
+            !plan.is_poll()
+                && plan.listed == plan.cold
+                && Slice::all().all(|slice| !(listed.has(slice) && plan.listed.has(slice)))
+        );
+        assert_eq!((plan.oldest, plan.until), (day("2013-11-13"), Some(day("2026-11-21"))));
+        assert_eq!(plan.listed.len() as usize, OUTSTANDING_SLICES);
+        listed.add_all(plan.listed);
+        let before = progress.clone();
+        // Whatever is said of the others: it did not look at them.
+        let mut end = all_well("2026-11-24");
+        Slice::all()
+            .filter(|slice| !plan.listed.has(*slice))
+            .for_each(|slice| end.unfinished.note(slice, day("2026-01-01")));
+        progress.settle(&plan, &end);
+        assert_eq!((progress.through, progress.round), (before.through, before.round));
+        for slice in Slice::all() {
+            let expected = if plan.listed.has(slice) { Left::default() } else { before.left[slice.index()] };
+            assert_eq!(progress.left[slice.index()], expected);
+        }
+    }
+    assert_eq!(listed, SliceSet::ALL);
+    let mut missed = PassEnd::default();
+    missed.miss_all(&progress.plan_backfill(later, until), false);
+    assert!(missed.unfinished.is_empty(), "nothing waits, so nothing is listed, nor missed");
 }
 
 #[test]
@@ -452,6 +494,9 @@ struct Step {
     luck: [u8; 3],
     /// The power goes after the objects are in the ledger, before the progress is durable.
     cut: bool,
+    /// Minutes that a pass takes while there is a backfill; what came late comes in between. Every so many of them the
+    /// next poll is due.
+    pass: (i64, i64),
 }
 
 fn a_step() -> impl Strategy<Value = Step> {
@@ -459,13 +504,9 @@ fn a_step() -> impl Strategy<Value = Step> {
     let late = proptest::collection::vec((0i64..=COLD_DAYS, 0usize..3), 0..5);
     let clock = prop_oneof![8 => Just(0i64), 1 => -3i64..3, 1 => -400i64..400];
     let cut = prop_oneof![4 => Just(false), 1 => Just(true)];
-    (hours, late, clock, [0u8..8, 0u8..8, 0u8..8], cut).prop_map(|(hours, late, clock, luck, cut)| Step {
-        hours,
-        late,
-        clock,
-        luck,
-        cut,
-    })
+    let pass = prop_oneof![2 => Just((0, 1)), 1 => (1i64..600, 1i64..900)];
+    (hours, late, clock, [0u8..8, 0u8..8, 0u8..8], cut, pass)
+        .prop_map(|(hours, late, clock, luck, cut, pass)| Step { hours, late, clock, luck, cut, pass })
 }
 
 proptest! {
@@ -486,23 +527,28 @@ proptest! {
         let mut progress = None;
         let mut bucket: BTreeMap<(Date, usize, usize), u32> = BTreeMap::new(); // times collected
         let mut ledger: BTreeSet<(Date, usize, usize)> = BTreeSet::new();
-        let well = Step { hours: 11, late: Vec::new(), clock: 0, luck: [9; 3], cut: false };
+        let well = Step { hours: 11, late: Vec::new(), clock: 0, luck: [9; 3], cut: false, pass: (0, 1) };
         let quiet = std::iter::repeat_n(well, 30);
         for (number, step) in steps.into_iter().chain(quiet).enumerate() {
             real += Duration::hours(step.hours);
-            for (late, stream) in step.late {
-                bucket.entry((back(real.date(), late), stream, number)).or_default();
-            }
+            let mut late = step.late.into_iter();
             bucket.entry((real.date(), number % 3, number)).or_default();
-            let now = real + Duration::days(step.clock);
-            let mut fresh_first = true;
+            let (mut poll, mut since): (Option<Option<Date>>, i64) = (None, 0);
             loop {
+                if let Some((days, stream)) = late.next() {
+                    bucket.entry((back(real.date(), days), stream, number)).or_default();
+                }
+                let now = real + Duration::days(step.clock);
                 let progress = progress.get_or_insert_with(|| Progress::first(start, 0, now));
-                let plan = progress.plan(now, std::mem::take(&mut fresh_first));
+                let plan = match &poll {
+                    Some(until) if since < step.pass.1 => progress.plan_backfill(now, *until),
+                    poll => progress.plan(now, poll.is_none()),
+                };
                 let mut end = PassEnd::default();
                 for (&object, times) in &mut bucket {
                     let (date, stream, _) = object;
-                    if date < plan.from(streams[stream]) {
+                    let beyond = plan.until.is_some_and(|until| until <= date);
+                    if date < plan.from(streams[stream]) || beyond || !plan.listed.has(streams[stream]) {
                         continue;
                     }
                     end.newest = end.newest.max(Some(date));
@@ -523,6 +569,9 @@ proptest! {
                     break;
                 }
                 prop_assert_eq!(progress.settle(&plan, &end), None);
+                if plan.is_poll() {
+                    (poll, since) = (Some(plan.done_from(&end)), 0);
+                }
                 ledger.retain(|&(date, ..)| date >= progress.floor);
                 prop_assert!(progress.floor <= progress.through);
                 let outstanding = progress.left.iter().filter_map(|left| left.outstanding).min();
@@ -532,6 +581,11 @@ proptest! {
                 if progress.waiting(now).count() == 0 {
                     break;
                 }
+                real += Duration::minutes(step.pass.0);
+                since += step.pass.0;
+            }
+            for (days, stream) in late {
+                bucket.entry((back(real.date(), days), stream, number)).or_default();
             }
         }
         let first = progress.map_or(real.date(), |progress| progress.start.date());

@@ -3,6 +3,7 @@
 //! nothing else.
 
 mod bucket;
+mod directory;
 mod files;
 mod health;
 mod network;
@@ -13,6 +14,7 @@ mod source;
 mod state;
 mod stream;
 
+pub(super) use directory::directory;
 pub(super) use output::output;
 pub(super) use source::source;
 pub(super) use state::state;

@@ -16,7 +16,7 @@ use crate::aws::partition::Partition;
 use crate::aws::s3::S3;
 use crate::aws::{Class, Fault};
 use crate::config;
-use crate::decode::{Broken, Decoder, Failure, Sink};
+use crate::decode::{Broken, Decoder, Failure, Record, Sink};
 use crate::discover::key::{self, LogKey};
 use crate::net::{self, Client, Options};
 
@@ -400,7 +400,7 @@ struct Records {
 impl Sink for Records {
     type Error = std::convert::Infallible;
 
-    fn record(&mut self, _: u32, _: &[u8]) -> Result<(), Self::Error> {
+    fn record(&mut self, _: u32, _: Record<'_>) -> Result<(), Self::Error> {
         self.whole += 1;
         Ok(())
     }

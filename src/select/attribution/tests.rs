@@ -244,3 +244,50 @@ fn a_name_that_is_too_long_is_none_and_a_principal_that_is_too_long_is_left_out(
     let huge = format!(r#"{{"type":"IAMUser","userName":"{}"}}"#, "\\u0041".repeat(100_000));
     assert_eq!(short.attribute(&record(&huge)), None);
 }
+
+/// A directory that knows nobody and remembers what it was asked.
+#[derive(Default)]
+struct Asks(std::sync::Mutex<Vec<(Option<std::string::String>, Option<std::string::String>)>>);
+
+impl Lookup for Asks {
+    fn find(&self, Asked { name, address }: Asked<'_>) -> Option<Arc<Entry>> {
+        self.0.lock().unwrap().push((name.map(str::to_owned), address.map(str::to_owned)));
+        None
+    }
+}
+
+#[test]
+fn a_directory_is_asked_for_people_and_for_a_name_with_its_domain_as_a_whole() {
+    let ask = |form, default_domain: &str, identity: &str| {
+        let source =
+            Source { attribution: form, default_domain: default_domain.into(), ..testing::source("prod") };
+        let asks = Arc::new(Asks::default());
+        let all = Attributors::new(&[source]).with_directory(Some(asks.clone()));
+        assert_eq!(all.attribute("prod", &record(identity)).unwrap().directory(), None);
+        asks.0.lock().unwrap().pop()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let user = |name: &str| format!(r#"{{"type":"IAMUser","userName":{name:?}}}"#);
+    let short = config::Attribution::ShortName;
+    let full = config::Attribution::FullyQualified;
+    let domain = "corp.example.com";
+    for (form, default, name, asked) in [
+        (short, "", "jsmith", (text("jsmith"), None)),
+        (short, domain, "jsmith", (text("jsmith"), None)),
+        (full, domain, "jsmith", (text("jsmith"), text("jsmith@corp.example.com"))),
+        // somebody else's jsmith is not ours
+        (short, domain, "jsmith@partner.example.net", (None, text("jsmith@partner.example.net"))),
+        (full, domain, "jsmith@partner.example.net", (None, text("jsmith@partner.example.net"))),
+        (short, "", "CORP\\jsmith", (text("jsmith"), None)),
+    ] {
+        assert_eq!(ask(form, default, &user(name)), Some(asked), "{name}");
+    }
+    for nobody in [
+        r#"{"type":"Root","arn":"arn:aws:iam::111122223333:root"}"#,
+        r#"{"type":"AWSService","invokedBy":"config.amazonaws.com"}"#,
+        r#"{"type":"AssumedRole","principalId":"AROAEXAMPLE:i-0123456789abcdef0","arn":"arn:aws:sts::111122223333:assumed-role/web/i-0123456789abcdef0"}"#,
+        r#"{"type":"AWSAccount","accountId":"111122223333"}"#,
+    ] {
+        assert_eq!(ask(full, domain, nobody), None, "{nobody}");
+    }
+}

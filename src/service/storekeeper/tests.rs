@@ -48,6 +48,7 @@ fn config() -> Config {
             on_full: config::OnFull::Hold,
             concurrency: 1,
         }],
+        directory: None,
         warnings: Vec::new(),
     }
 }

@@ -71,6 +71,20 @@ fn a_hec_event_has_the_records_time_and_its_bytes() {
 }
 
 #[test]
+fn a_hec_event_says_what_a_directory_knows() {
+    let attribution = crate::deliver::format::tests::known(&[("mail", "j\"s@x"), ("cn", "")]);
+    let object = ObjectId { source: "prod".into(), bucket: "acme".into(), key: KEY.into() };
+    let mut out = Vec::new();
+    let record = Record { object: &object, index: 7, bytes: RECORD.as_bytes() };
+    wire(Preset::SplunkHec(hec()), Format::Raw).append(record, Some(&attribution), &mut out);
+    let event: Value = serde_json::from_slice(&out).unwrap();
+    let want = serde_json::json!({
+        "attribution_account": "j", "attribution_kind": "IAMUser", "directory_mail": "j\"s@x",
+    });
+    assert_eq!(event["fields"], want);
+}
+
+#[test]
 fn a_bulk_document_is_named_by_its_event_and_is_the_records_bytes() {
     let preset = Preset::ElasticBulk(Bulk { replace: false, index: Some("trail".into()) });
     let got = String::from_utf8(encoded(preset, Format::Raw, RECORD.as_bytes())).unwrap();

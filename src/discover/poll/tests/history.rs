@@ -307,6 +307,30 @@ async fn many_streams_are_listed_some_at_once() {
     assert!((5..=2 * limits::LISTS_IN_FLIGHT + 1).contains(&at_once), "{at_once}");
 }
 
+/// The passes that follow each other at once for a backfill list that alone, but what is fresh does not wait for its end.
+#[tokio::test(start_paused = true)]
+async fn a_backfill_lists_what_is_fresh_when_a_poll_is_due_and_not_on_each_of_its_passes() {
+    let world = World::with((0..60).map(|n| log(noon() - Duration::days(n), "a")));
+    let source = Source { start: Start::All, ..testing::source("prod") };
+    let mut agent = Agent::start(&source, &world, &FaultDisk::new());
+    let poll = agent.poller.pass(noon()).await;
+    assert_eq!((poll.seen.listed, poll.more), (3, true));
+    world.put(&log(noon() + Duration::minutes(5), "b"));
+    let next = agent.poller.pass(noon() + Duration::minutes(1)).await;
+    assert_eq!((next.seen.listed, next.seen.streams, next.more), (0, 1, true));
+    tokio::time::advance(source.refresh).await;
+    let due = agent.poller.pass(noon() + Duration::minutes(6)).await;
+    assert_eq!((due.seen.new, due.more), (1, true));
+    let rest = agent.pass(noon() + Duration::minutes(7)).await;
+    assert_eq!((rest.seen.new, rest.is_complete()), (57, true));
+    assert!(
+        rest.seen.listed <= 61,
+        "once, and no more than a page of what was listed before: {}",
+        rest.seen.listed
+    );
+    assert_eq!(world.collected(), world.logs());
+}
+
 /// The history is shown as long as there is any, with an end in sight.
 #[tokio::test(start_paused = true)]
 async fn a_backfill_shows_how_far_it_is() {
