@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use bytes::Bytes;
 use common::agent::Books;
 use common::bucket::{Bucket, Fate, Plan, truth};
+use common::growth::growth;
 use common::receiver::{Moods, Receiver, lines};
 use common::s3_server::{ACCESS_KEY, Denied, Faults, REGION, S3Server};
 use time::macros::date;
@@ -289,4 +290,22 @@ fn books_are_read_from_the_log() {
     assert_eq!(books.outputs[0].delivered, 16999);
     assert!(Books::parse("nothing").is_err());
     assert!(Books::parse("books: output siem: kept 1 = delivered 1").is_err());
+}
+
+#[test]
+fn growth_is_told_from_warming_up_and_from_ups_and_downs() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut noisy =
+        |n: u32| 12_000.0 + if n < 20 { -300.0 * f64::from(20 - n) } else { 0.0 } + rng.f64() * 900.0;
+    let even: Vec<f64> = (0..200).map(&mut noisy).collect();
+    let found = growth(&even).expect("enough looks");
+    assert!((found.last - found.first).abs() < 300.0, "{found:?}");
+    let leaking: Vec<f64> = (0..200).map(|n| noisy(n) + 40.0 * f64::from(n)).collect();
+    let found = growth(&leaking).expect("enough looks");
+    assert!(found.last > found.first + 2048.0 && (30.0..50.0).contains(&found.slope), "{found:?}");
+    // A peak is no growth, however high.
+    let mut peak = even.clone();
+    peak[190] = 500_000.0;
+    assert!(growth(&peak).expect("enough looks").last < 13_000.0);
+    assert_eq!(growth(&even[..20]), None);
 }

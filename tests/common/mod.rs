@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod bucket;
 pub mod collectors;
+pub mod growth;
 pub mod http_script;
 pub mod receiver;
 pub mod records;

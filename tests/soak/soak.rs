@@ -1,24 +1,29 @@
-//! `cargo run --release --example soak [SECONDS]`: the real agent, for as long as one likes, between an S3 server and a
-//! receiver that fail at random. In the first half it is killed with SIGKILL at random moments and started again; in the
-//! second half it runs through, and its memory and its file descriptors are watched. Then everything is drained, and
-//! what arrived is compared with what was in the bucket.
+//! `cargo run --release --example soak [SECONDS]`: the real agent, for as long as one likes, between an S3 server, a queue
+//! and receivers that fail at random. First it is killed with SIGKILL at random moments, its state is verified, and it is
+//! started again; then it runs through, and its memory and its file descriptors are watched. Then everything is drained,
+//! and what arrived is compared with what was in the bucket.
 //!
-//! Ends with 1 when a record was lost or invented, when the books are not those of the bucket, or when memory or
-//! descriptors grow.
+//! Ends with 1 when a record was lost or invented, when the books are not those of the bucket, when a kill left damage,
+//! when memory grows, or when descriptors do not come back to what they were.
 
 #[path = "../common/mod.rs"]
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::agent::{Home, Run, Setup, file_output, http_output};
-use common::bucket::{Bucket, Object, Plan, expected, truth, yesterday};
-use common::receiver::{Moods, Receiver, lines};
+use common::bucket::{Bucket, Object, Plan, Truth, expected, truth, yesterday};
+use common::collectors::{Api, Collector, TOKEN};
+use common::growth::growth;
+use common::receiver::{Receiver, lines};
 use common::s3_server::{Faults, S3Server};
+use common::sqs_server::{SqsFaults, SqsServer};
+use common::{collectors, receiver};
 
 /// Objects that the bucket gets, at most: they are all held in memory.
 const MOST: u64 = 40_000;
@@ -26,8 +31,14 @@ const MOST: u64 = 40_000;
 const ARRIVE: u64 = 40;
 /// How often objects arrive, and the agent is looked at.
 const BEAT: Duration = Duration::from_millis(250);
-/// Growth that is none: resident KiB, and descriptors, between the first and the last third of the second half.
-const SLACK: (f64, f64) = (2048.0, 8.0);
+/// Nothing arrives for so long before descriptors are counted: the agent keeps a connection for fifteen seconds.
+const QUIET: Duration = Duration::from_secs(18);
+/// How long descriptors may take to come back.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Resident KiB that are no growth: a batch of each output.
+const MEMORY_SLACK: f64 = 2048.0;
+/// Descriptors that are none either: runs of the ledger stay open when they were asked, a connection may be at work.
+const DESCRIPTOR_SLACK: f64 = 8.0;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -35,11 +46,11 @@ fn main() -> ExitCode {
         return trailspool::cli::main(arguments, trailspool::service::run::main);
     }
     let seconds = arguments.next().map_or(Some(120), |word| word.to_str()?.parse::<u64>().ok());
-    let Some(seconds) = seconds.filter(|seconds| *seconds >= 20) else {
-        eprintln!("usage: soak [SECONDS], at least 20");
+    let Some(seconds) = seconds.filter(|seconds| *seconds >= 60) else {
+        eprintln!("usage: soak [SECONDS], at least 60");
         return ExitCode::from(64);
     };
-    let faults = soak(seconds);
+    let faults = soak(Duration::from_secs(seconds));
     faults.iter().for_each(|fault| println!("FAULT: {fault}"));
     match faults.is_empty() {
         true => ExitCode::SUCCESS,
@@ -47,29 +58,99 @@ fn main() -> ExitCode {
     }
 }
 
-/// Objects that arrive one after the other.
-struct Arrivals<'a> {
-    late: std::iter::Peekable<Box<dyn Iterator<Item = &'a Object> + 'a>>,
-    began: Instant,
-    arrived: u64,
+/// Everything around the agent.
+struct Place {
+    home: Home,
+    server: S3Server,
+    queue: SqsServer,
+    siem: Receiver,
+    elastic: Collector,
+    name: String,
 }
 
-impl Arrivals<'_> {
-    /// Those that are due by now.
-    fn due(&mut self, server: &S3Server) {
-        let due = self.began.elapsed().as_millis() as u64 * ARRIVE / 1000;
-        while self.arrived < due {
-            let Some(object) = self.late.next() else { return };
-            server.add(object);
-            self.arrived += 1;
+impl Place {
+    fn new(bucket: &Bucket) -> Place {
+        let latency = Duration::from_millis(20);
+        let server = S3Server::start(bucket, Faults { latency, ..Faults::rough(3) });
+        let queue = SqsServer::start(SqsFaults::rough(5));
+        let siem = Receiver::start(receiver::Moods::rough(4));
+        let moods =
+            collectors::Moods { unavailable_every: 15, busy_every: 3000, ..collectors::Moods::default() };
+        let elastic = Collector::start(Api::Bulk, moods);
+        let home = Home::new();
+        let token = home.path("token");
+        fs::write(&token, TOKEN).expect("the token's file");
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("its mode");
+        // What is sent again after a kill would otherwise fill more than one file.
+        let archive = file_output("archive", &home.path("archive.ndjson")) + "rotate_bytes = \"64GiB\"\n";
+        let bulk = format!(
+            "preset = \"elastic-bulk\"\nindex = \"cloudtrail\"\napi_key_file = {token:?}\ncompression = \"gzip\"\n\
+             batch_bytes = \"64KiB\"\nconcurrency = 4\n"
+        );
+        let outputs =
+            http_output("siem", &siem.url()) + &archive + &http_output("elastic", &elastic.url()) + &bulk;
+        let mut setup = Setup::new(&server, &bucket.name, outputs);
+        let url = queue.url();
+        setup.source += &format!("method = \"sqs+sweep\"\nqueue_url = \"{url}\"\nrefresh_minutes = 1\n");
+        home.configure(&setup);
+        Place { home, server, queue, siem, elastic, name: bucket.name.clone() }
+    }
+
+    /// An object arrives. Of every tenth the queue says nothing.
+    fn add(&self, object: &Object, number: u64) {
+        self.server.add(object);
+        if !number.is_multiple_of(10) {
+            self.queue
+                .send(format!("{{\"s3Bucket\":\"{}\",\"s3ObjectKey\":[\"{}\"]}}", self.name, object.key));
+        }
+    }
+
+    /// Whatever a kill left has to check out.
+    fn verify(&self, faults: &mut Vec<String>) {
+        let end = self.home.command(&["spool", "verify"]);
+        if end.code() != Some(0) {
+            let said = String::from_utf8_lossy(&end.stdout);
+            let damage: Vec<&str> = said.lines().filter(|line| line.starts_with("DAMAGED")).collect();
+            faults.push(format!(
+                "after a kill, verify ends with {:?}: {damage:?} {}",
+                end.code(),
+                end.stderr
+            ));
         }
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the test's own clock")]
-fn soak(seconds: u64) -> Vec<String> {
+/// Objects that arrive one after the other, while they do.
+struct Arrivals<'a> {
+    place: &'a Place,
+    late: Box<dyn Iterator<Item = &'a Object> + 'a>,
+    due: f64,
+    arrived: u64,
+}
+
+impl Arrivals<'_> {
+    /// A little time goes by, and what is due in it arrives.
+    fn beat(&mut self, time: Duration) {
+        std::thread::sleep(time);
+        self.due += ARRIVE as f64 * time.as_secs_f64();
+        while (self.arrived as f64) < self.due {
+            let Some(object) = self.late.next() else { return };
+            self.arrived += 1;
+            self.place.add(object, self.arrived);
+        }
+    }
+
+    fn rest(&mut self) {
+        for object in self.late.by_ref() {
+            self.arrived += 1;
+            self.place.add(object, self.arrived);
+        }
+    }
+}
+
+fn soak(time: Duration) -> Vec<String> {
     let mut rng = fastrand::Rng::with_seed(20_261_125);
-    let objects = (ARRIVE * seconds + 500).min(MOST) as usize;
+    let objects = (ARRIVE * time.as_secs() + 500).min(MOST) as usize;
     let mut bucket = Bucket::generate(&Plan {
         accounts: 4,
         regions: 3,
@@ -81,107 +162,138 @@ fn soak(seconds: u64) -> Vec<String> {
     });
     rng.shuffle(&mut bucket.objects);
     bucket.objects.iter_mut().skip(500).for_each(|object| object.late = true);
+    let place = Place::new(&bucket);
+    let mut arrivals = Arrivals { place: &place, late: Box::new(bucket.late()), due: 0.0, arrived: 0 };
+    let mut faults = Vec::new();
+
+    let half = time.saturating_sub(2 * QUIET) / 2;
+    let kills = killed(half, &mut arrivals, &mut rng, &mut faults);
+    let peak = watched(half, &mut arrivals, &mut faults);
+    arrivals.rest();
     let truth = truth(&bucket.objects, &|_| false);
     let expected = expected(&bucket.objects, &|_| false);
+    println!("{} s, {kills} kills, peak {peak} KiB", time.as_secs());
+    arrived(&place, &truth, &expected, &mut faults);
+    faults
+}
 
-    let latency = Duration::from_millis(20);
-    let server = S3Server::start(&bucket, Faults { latency, ..Faults::rough(3) });
-    let receiver = Receiver::start(Moods::rough(4));
-    let home = Home::new();
-    let archive = home.path("archive.ndjson");
-    // What is sent again after a kill would otherwise fill more than one file.
-    let outputs = http_output("siem", &receiver.url())
-        + &file_output("archive", &archive)
-        + "rotate_bytes = \"64GiB\"\n";
-    let mut setup = Setup::new(&server, &bucket.name, outputs);
-    setup.source += "refresh_minutes = 1\n";
-    home.configure(&setup);
-
-    let began = Instant::now();
-    let all: Box<dyn Iterator<Item = &Object>> = Box::new(bucket.late());
-    let mut arrivals = Arrivals { late: all.peekable(), began, arrived: 0 };
-    let half = Duration::from_secs(seconds / 2);
+/// Starts the agent and kills it, again and again. Returns how often.
+#[allow(clippy::disallowed_methods, reason = "the test's own clock")]
+fn killed(
+    time: Duration,
+    arrivals: &mut Arrivals<'_>,
+    rng: &mut fastrand::Rng,
+    faults: &mut Vec<String>,
+) -> u64 {
+    let until = Instant::now() + time;
     let mut kills = 0;
-    while began.elapsed() < half {
-        let run = home.start(&[]);
-        let life = Duration::from_millis(rng.u64(20..4000)).min(half.saturating_sub(began.elapsed()));
-        let until = Instant::now() + life;
-        while Instant::now() < until {
-            arrivals.due(&server);
-            std::thread::sleep(BEAT.min(until.saturating_duration_since(Instant::now())));
+    while Instant::now() < until {
+        let run = arrivals.place.home.start(&[]);
+        let life = Duration::from_millis(rng.u64(20..4000));
+        let dies = until.min(Instant::now() + life);
+        while Instant::now() < dies {
+            arrivals.beat(BEAT.min(dies.saturating_duration_since(Instant::now())));
         }
-        kills += u64::from(run.kill().0);
+        let (alive, end) = run.kill();
+        match alive {
+            true => kills += 1,
+            false => {
+                faults.push(format!("the agent ended by itself: {}; its log:\n{}", end.status, end.stderr))
+            }
+        }
+        arrivals.place.verify(faults);
     }
+    kills
+}
 
-    let mut run = home.start(&[]);
-    let (mut memory, mut descriptors) = (Vec::new(), Vec::new());
-    let mut faults = Vec::new();
-    while began.elapsed() < Duration::from_secs(seconds) {
-        arrivals.due(&server);
+/// Lets the agent run through: quiet, at work, quiet again. Returns its peak, KiB.
+#[allow(clippy::disallowed_methods, reason = "the test's own clock")]
+fn watched(time: Duration, arrivals: &mut Arrivals<'_>, faults: &mut Vec<String>) -> u64 {
+    let mut run = arrivals.place.home.start(&[]);
+    let (mut memory, mut most) = (Vec::new(), 0.0_f64);
+    let begun = Instant::now();
+    let mut level = f64::INFINITY;
+    while begun.elapsed() < QUIET {
         std::thread::sleep(BEAT);
-        match look(&run) {
-            Some((kib, open)) => {
-                memory.push(kib);
-                descriptors.push(open);
-            }
-            None => {
-                let status = run.ended();
-                faults.push(format!("the agent ended by itself: {status:?}; its log:\n{}", run.log()));
-                break;
-            }
+        level = level.min(look(&run).map_or(level, |(_, open)| open));
+    }
+    while begun.elapsed() < QUIET + time {
+        arrivals.beat(BEAT);
+        if let Some((kib, open)) = look(&run) {
+            memory.push(kib);
+            most = most.max(open);
         }
     }
-    let (_, last) = run.kill();
-    arrivals.late.by_ref().for_each(|object| server.add(object));
-    let end = home.drain();
-    let books = end.books();
+    let (rested, mut end) = (Instant::now(), f64::INFINITY);
+    while rested.elapsed() < PATIENCE && end > level + DESCRIPTOR_SLACK {
+        std::thread::sleep(BEAT);
+        end = look(&run).map_or(end, |(_, open)| open);
+    }
+    let took = rested.elapsed().as_secs();
+    if let Some(status) = run.ended() {
+        faults.push(format!("the agent ended by itself: {status}; its log:\n{}", run.log()));
+    }
+    match growth(&memory) {
+        Some(found) => {
+            let a_minute = found.slope * 60.0 / BEAT.as_secs_f64();
+            println!(
+                "memory {:.0} KiB in the first third, {:.0} in the last ({a_minute:+.0} KiB a minute)",
+                found.first, found.last
+            );
+            if found.last > found.first + MEMORY_SLACK {
+                faults.push(format!("memory grows: from {:.0} to {:.0} KiB", found.first, found.last));
+            }
+        }
+        None => faults.push("the agent was not at work for long enough to judge its memory".to_owned()),
+    }
+    println!("descriptors {level} before, {most} at most, {end} within {took} s after");
+    if end > level + DESCRIPTOR_SLACK {
+        faults.push(format!("descriptors do not come back: {level} at first, {end} at last"));
+    }
+    run.kill().1.peak_kib
+}
 
-    let received = receiver.received();
-    let mut archived: HashMap<Bytes, u64> = HashMap::new();
-    let written = lines(&fs::read(&archive).expect("the archive").into());
-    written.into_iter().for_each(|line| *archived.entry(line).or_default() += 1);
+/// Drains, and holds what arrived against what was there.
+fn arrived(place: &Place, truth: &Truth, expected: &BTreeMap<Bytes, u64>, faults: &mut Vec<String>) {
+    // A pass over the queue would wait for what the killed ones hid; everything is in the bucket.
+    place.home.edit_config("method = \"sqs+sweep\"", "method = \"poll\"");
+    let books = place.home.drain().books();
+    place.verify(faults);
+    let siem = place.siem.received();
+    let mut archive: HashMap<Bytes, u64> = HashMap::new();
+    let written = fs::read(place.home.path("archive.ndjson")).expect("the archive");
+    lines(&written.into()).into_iter().for_each(|line| *archive.entry(line).or_default() += 1);
+    let elastic = place.elastic.received();
+    // A document has one id, however often its record stands in the bucket.
+    let documents: HashMap<Bytes, u64> =
+        elastic.1.records.keys().map(|record| (Bytes::copy_from_slice(record), u64::MAX)).collect();
     let mut losses = 0;
-    // The same line may stand in the bucket more than once.
-    let times = |line: &Bytes| received.acknowledged.get(line).copied().unwrap_or(0);
-    let delivered: u64 = expected.iter().map(|(line, &wanted)| times(line).min(wanted)).sum();
-    for (name, arrived) in [("siem", &received.acknowledged), ("archive", &archived)] {
-        let lost =
-            expected.iter().filter(|&(line, &times)| arrived.get(line).copied().unwrap_or(0) < times).count();
+    for (name, arrived) in [("siem", &siem.acknowledged), ("archive", &archive), ("elastic", &documents)] {
+        // The same line may stand in the bucket more than once.
+        let times = |line: &Bytes| arrived.get(line).copied().unwrap_or(0);
+        let lost = expected.iter().filter(|&(line, &wanted)| times(line) < wanted).count();
         let invented = arrived.keys().filter(|line| !expected.contains_key(*line)).count();
         losses += lost;
         if lost + invented > 0 {
             faults.push(format!("{name}: {lost} records lost, {invented} invented"));
         }
     }
-    faults.extend(books.faults(&truth));
-    faults.extend(
-        books.outputs.iter().filter(|output| output.waiting > 0).map(|o| format!("{} waits", o.name)),
-    );
-    let (first_kib, last_kib) = thirds(&memory);
-    let (first_open, last_open) = thirds(&descriptors);
+    let wrong = siem.wrong.iter().chain(&elastic.1.wrong).take(3);
+    faults.extend(wrong.map(|wrong| format!("a request that no sender should send: {wrong}")));
+    faults.extend(books.faults(truth));
+    let waiting = books.outputs.iter().filter(|output| output.waiting > 0);
+    faults.extend(waiting.map(|output| format!("{} waits", output.name)));
+    let times = |line: &Bytes| siem.acknowledged.get(line).copied().unwrap_or(0);
+    let delivered: u64 = expected.iter().map(|(line, &wanted)| times(line).min(wanted)).sum();
     println!(
-        "{seconds} s, {kills} kills; {} objects in, {} records in, {} delivered, {} duplicates, {losses} losses; {} faults of \
-         the server, {} of the receiver",
+        "{} objects in, {} records in, {delivered} delivered, {} duplicates, {losses} losses; {} faults of the server, {} of \
+         the receiver",
         truth.objects,
         truth.kept,
-        delivered,
-        received.lines().saturating_sub(truth.kept),
-        server.stats().faults(),
-        received.faults(),
+        siem.lines().saturating_sub(delivered),
+        place.server.stats().faults(),
+        siem.faults(),
     );
-    println!(
-        "memory {first_kib:.0} KiB in the first third, {last_kib:.0} in the last ({:+.0} KiB a minute), peak {} KiB; \
-         descriptors {first_open:.1}, {last_open:.1}",
-        slope(&memory) * 60.0 / BEAT.as_secs_f64(),
-        last.peak_kib.max(end.peak_kib),
-    );
-    if last_kib > first_kib + SLACK.0 {
-        faults.push(format!("memory grows: from {first_kib:.0} to {last_kib:.0} KiB"));
-    }
-    if last_open > first_open + SLACK.1 {
-        faults.push(format!("descriptors grow: from {first_open:.1} to {last_open:.1}"));
-    }
-    faults
 }
 
 /// Resident KiB, and open descriptors.
@@ -191,25 +303,4 @@ fn look(run: &Run) -> Option<(f64, f64)> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some((kib, fs::read_dir(format!("{process}/fd")).ok()?.count() as f64))
-}
-
-/// Means of the first and the last third, the first tenth left out: it is the start.
-fn thirds(values: &[f64]) -> (f64, f64) {
-    let values = &values[values.len() / 10..];
-    let third = (values.len() / 3).max(1);
-    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len().max(1) as f64;
-    (mean(&values[..third.min(values.len())]), mean(&values[values.len().saturating_sub(third)..]))
-}
-
-/// Growth by value, by least squares, the first tenth left out.
-fn slope(values: &[f64]) -> f64 {
-    let values = &values[values.len() / 10..];
-    let count = values.len() as f64;
-    let (mean_x, mean_y) = ((count - 1.0) / 2.0, values.iter().sum::<f64>() / count.max(1.0));
-    let (mut up, mut down) = (0.0, 0.0);
-    for (x, y) in values.iter().enumerate() {
-        up += (x as f64 - mean_x) * (y - mean_y);
-        down += (x as f64 - mean_x).powi(2);
-    }
-    if down > 0.0 { up / down } else { 0.0 }
 }

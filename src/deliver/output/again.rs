@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 
-use super::{Fate, Loop, Outcome, Reason, Sender, Stopped};
+use super::{Loop, Stopped};
 use crate::deliver::backlog::{Backlog, Wanted};
 use crate::deliver::encoding::Record;
 use crate::deliver::lines::Lines;
+use crate::deliver::sender::{Fate, Outcome, Reason, Sender};
 
 impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// Sends the next record that is wanted again, if one is. `true`: one was, and whatever became of it is settled or

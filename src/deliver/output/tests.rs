@@ -7,9 +7,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{Format, OnFull, OutputKind};
-use crate::deliver::backlog::Visit;
+use crate::deliver::backlog::{Refused, Visit};
 use crate::deliver::batch::Settled;
 use crate::deliver::lines::Place;
+use crate::deliver::sender::{Fate, Items};
 use crate::deliver::status::State;
 use crate::record::ObjectId;
 

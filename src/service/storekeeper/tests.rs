@@ -10,6 +10,7 @@ use std::thread;
 use time::{PrimitiveDateTime, macros::datetime};
 use tokio::runtime;
 
+use super::status::advice;
 use super::*;
 use crate::config::{Agent, Config, Format, Output, OutputKind};
 use crate::discover::key::LogKey;
