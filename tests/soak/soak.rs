@@ -35,10 +35,10 @@ const BEAT: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_secs(18);
 /// How long descriptors may take to come back.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Resident KiB that are no growth: a batch of each output.
-const MEMORY_SLACK: f64 = 2048.0;
+/// Resident KiB that are no growth: a batch of each output, and the window of duplicates, which fills meanwhile.
+const MEMORY_SLACK: f64 = 3072.0;
 /// Descriptors that are none either: runs of the ledger stay open when they were asked, a connection may be at work.
-const DESCRIPTOR_SLACK: f64 = 8.0;
+const DESCRIPTOR_SLACK: f64 = 12.0;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
