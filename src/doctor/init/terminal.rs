@@ -25,8 +25,9 @@ pub(super) fn ask(prompt: &str) -> io::Result<Option<String>> {
 
 /// The same, without showing it.
 pub(super) fn ask_hidden(prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
-    show(prompt)?;
+    // Before it is asked: what was typed earlier is thrown away then, and an answer must not be.
     let quiet = Quiet::begin()?;
+    show(prompt)?;
     let line = line()?;
     drop(quiet);
     show("\n")?;
@@ -75,6 +76,6 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         // A terminal that went away needs no echo.
-        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.0);
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
     }
 }
