@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::endpoint::{base_url, sts_of_region};
 use super::environment::{container, environment, metadata};
 use super::fault::quoted;
-use super::files::{secret_credential, secret_file};
+use super::files::one_secret;
 use super::load::Env;
 use super::table::{Read, Table, choice, string};
 use super::{Credentials, Role, Secret};
@@ -234,30 +234,12 @@ fn profile(text: &str) -> Read<Box<str>> {
 }
 
 fn secret(table: &mut Table<'_>, env: Env<'_>) -> Option<Secret> {
-    let dir = env("CREDENTIALS_DIRECTORY");
-    let dir = dir.as_deref();
-    let (file, credential) = (table.has("secret_key_file"), table.has("secret_key_credential"));
-    let from_file = table.get("secret_key_file", |value| secret_file(string(value)?, dir));
-    let from_manager = table.get("secret_key_credential", |value| secret_credential(string(value)?, dir));
-    match (file, credential) {
-        (true, true) => {
-            table.fault(
-                "secret_key_credential",
-                "stands beside secret_key_file: write one of the two".to_owned(),
-            );
-            None
-        }
-        (false, false) => {
-            if !table.has("secret_access_key") {
-                table.missing(
-                    "secret_key_file",
-                    "secret_key_file = \"/PATH\" or secret_key_credential = \"NAME\"",
-                );
-            }
-            None
-        }
-        _ => from_file.or(from_manager),
+    let keys = ["secret_key_file", "secret_key_credential"];
+    if !keys.iter().any(|key| table.has(key)) && !table.has("secret_access_key") {
+        let right = "secret_key_file = \"/PATH\" or secret_key_credential = \"NAME\"";
+        table.missing("secret_key_file", right);
     }
+    one_secret(table, keys, env("CREDENTIALS_DIRECTORY").as_deref())
 }
 
 /// Never repeated in a fault: the secret may stand here by mistake. Source of the length: IAM API, AccessKey;

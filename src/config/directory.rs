@@ -6,12 +6,13 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::fault::quoted;
-use super::files::{ca_file, secret_credential, secret_file};
+use super::files::{ca_file, one_secret};
 use super::http::is_local;
 use super::load::Env;
 use super::stream::{address, server_name};
 use super::table::{Read, Table, flag, integer, string};
-use super::{Bind, Directory, Encryption, Secret};
+use super::units::bounded_text;
+use super::{Bind, Directory, Encryption};
 use crate::limits;
 
 /// What Active Directory has.
@@ -123,21 +124,13 @@ fn encryption(table: &Table<'_>, url: &Url, start_tls: bool) -> Option<Encryptio
 
 /// Who asks. `None`: it has faults, and they are noted.
 fn bind(table: &mut Table<'_>, env: Env<'_>) -> Option<Option<Bind>> {
-    let dir = env("CREDENTIALS_DIRECTORY");
-    let keys = ["bind_dn", "password_file", "password_credential"];
-    let [has_dn, has_file, has_credential] = keys.map(|key| table.has(key));
+    let keys = ["password_file", "password_credential"];
+    let (has_dn, [has_file, has_credential]) = (table.has("bind_dn"), keys.map(|key| table.has(key)));
     let dn = table.get("bind_dn", |value| dn(string(value)?));
-    let file = table.get("password_file", |value| secret_file(string(value)?, dir.as_deref()));
-    let credential =
-        table.get("password_credential", |value| secret_credential(string(value)?, dir.as_deref()));
-    let password: Option<Secret> = match (has_file, has_credential) {
-        (true, true) => {
-            let text = "stands beside password_file: write one of the two";
-            table.fault("password_credential", text.to_owned());
-            return None;
-        }
-        _ => file.or(credential),
-    };
+    let password = one_secret(table, keys, env("CREDENTIALS_DIRECTORY").as_deref());
+    if has_file && has_credential {
+        return None;
+    }
     match (has_dn, has_file || has_credential) {
         (false, false) => Some(None),
         (true, true) => Some(Some(Bind { dn: dn?, password: password? })),
@@ -155,12 +148,7 @@ fn bind(table: &mut Table<'_>, env: Env<'_>) -> Option<Option<Bind>> {
 
 /// The directory itself says whether it is well-formed, and Active Directory takes other names than RFC 4514's.
 fn dn(text: &str) -> Read<Box<str>> {
-    match (1..=limits::DIRECTORY_DN_BYTES).contains(&text.len()) && !text.chars().any(char::is_control) {
-        true => Ok(text.into()),
-        false => {
-            Err(format!("must have 1 to {} bytes and no control characters", limits::DIRECTORY_DN_BYTES))
-        }
-    }
+    bounded_text(text, limits::DIRECTORY_DN_BYTES)
 }
 
 fn attributes(table: &mut Table<'_>, key: &'static str, default: &[&str]) -> Vec<Box<str>> {

@@ -58,6 +58,23 @@ pub(super) fn secret_credential(name: &str, credentials_dir: Option<&str>) -> Re
     }
 }
 
+/// The secret that one of two keys names, its file and its systemd credential. `None`: neither is written, or it has
+/// faults, and they are noted.
+pub(super) fn one_secret(
+    table: &mut Table<'_>,
+    [file, credential]: [&'static str; 2],
+    credentials_dir: Option<&str>,
+) -> Option<Secret> {
+    let both = table.has(file) && table.has(credential);
+    let from_file = table.get(file, |value| secret_file(string(value)?, credentials_dir));
+    let from_manager = table.get(credential, |value| secret_credential(string(value)?, credentials_dir));
+    if both {
+        table.fault(credential, format!("stands beside {file}: write one of the two"));
+        return None;
+    }
+    from_file.or(from_manager)
+}
+
 /// A file of PEM certificates, there and readable.
 pub(super) fn ca_file(path: &str) -> Read<PathBuf> {
     let path = absolute(path)?;

@@ -13,6 +13,7 @@ use super::files::{secret_credential, secret_file, trust};
 use super::load::Env;
 use super::proxy::proxies;
 use super::table::{Read, Table, choice, flag, integer, string};
+use super::units::bounded_text;
 use super::{OutputKind, Secret};
 use crate::limits;
 use crate::net::{Proxies, Trust};
@@ -437,11 +438,7 @@ fn optional(value: &DeValue<'_>) -> Read<Option<Box<str>>> {
 
 /// A text that the receiver gets as it is: not empty, bounded, without control characters.
 fn word(value: &DeValue<'_>) -> Read<Box<str>> {
-    let text = string(value)?;
-    match !text.is_empty() && text.len() <= limits::LABEL_BYTES && !text.chars().any(char::is_control) {
-        true => Ok(text.into()),
-        false => Err(format!("must have 1 to {} bytes and no control characters", limits::LABEL_BYTES)),
-    }
+    bounded_text(string(value)?, limits::LABEL_BYTES)
 }
 
 /// `18654c83-c0d5-4d0b-a5a8-0b2b7b0f2d11`

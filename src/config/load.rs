@@ -38,8 +38,7 @@ pub fn load(path: &Path) -> Result<Config, Faults> {
 /// Reads the configuration at `path` as [`load`] does, and gives what can be used of it beside its faults.
 pub fn examine(path: &Path) -> Examined {
     match text_of(path) {
-        #[allow(clippy::disallowed_methods)] // The configuration is where the environment is read.
-        Ok(text) => examine_text(&text, path, &|name| std::env::var(name).ok()),
+        Ok(text) => examine_text(&text, path, &environment),
         Err(faults) => Examined::nothing(faults),
     }
 }
@@ -69,9 +68,13 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
 }
 
 /// As [`parse`], with this process's environment.
-#[allow(clippy::disallowed_methods)] // The configuration is where the environment is read.
 pub(crate) fn parse_here(text: &str, path: &Path) -> Result<Config, Faults> {
-    parse(text, path, &|name| std::env::var(name).ok())
+    parse(text, path, &environment)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the configuration is where the environment is read")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn examine_text(text: &str, path: &Path, env: Env<'_>) -> Examined {

@@ -95,6 +95,14 @@ pub(super) fn period(value: &DeValue<'_>) -> Read<Duration> {
     }
 }
 
+/// A text of 1 to `most` bytes without control characters.
+pub(super) fn bounded_text(text: &str, most: usize) -> Read<Box<str>> {
+    match (1..=most).contains(&text.len()) && !text.chars().any(char::is_control) {
+        true => Ok(text.into()),
+        false => Err(format!("must have 1 to {most} bytes and no control characters")),
+    }
+}
+
 /// Name of a source or an output: it becomes part of file names, metrics and log lines.
 pub(super) fn name(value: &DeValue<'_>) -> Read<Box<str>> {
     let text = string(value)?;

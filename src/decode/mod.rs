@@ -236,18 +236,14 @@ impl Decoder {
 
     /// Begins an object; whatever was in work is forgotten.
     pub fn start(&mut self) {
-        self.begin(false);
+        self.start_noting(false);
     }
 
-    /// The same, when the members of its records will be asked for: where these are is noted in passing.
-    pub fn start_noting(&mut self) {
-        self.begin(true);
-    }
-
-    fn begin(&mut self, outlines: bool) {
+    /// The same. `members`: those of its records will be asked for, so where these are is noted in passing.
+    pub fn start_noting(&mut self, members: bool) {
         self.form = Form::Unknown;
         self.gunzip.start();
-        self.splitter.start(outlines);
+        self.splitter.start(members);
         self.inflated = 0;
     }
 

@@ -345,13 +345,18 @@ impl Splitter {
         self.item.is_none_or(|item| item.broken.is_none() && self.item_len(piece) <= self.max_record)
     }
 
+    /// Whether the members of what is in work are noted: it is a record.
+    fn notes(&self) -> bool {
+        self.outlines && self.home == Home::Array
+    }
+
     fn nested<S: Sink + ?Sized>(
         &mut self,
         piece: &mut Piece<'_>,
         sink: &mut S,
     ) -> Result<(), Failure<S::Error>> {
         let bytes = &piece.bytes[piece.at..];
-        let step = match self.outlines && self.home == Home::Array {
+        let step = match self.notes() {
             true => self.nest.advance_noting(bytes, &mut self.outline),
             false => self.nest.advance(bytes),
         };
@@ -559,8 +564,7 @@ impl Splitter {
         match self.item.take().and_then(|item| item.broken) {
             Some(why) => self.broken(why, part, true, sink)?,
             None => {
-                let outline =
-                    if self.outlines && self.home == Home::Array { self.outline.get() } else { None };
+                let outline = if self.notes() { self.outline.get() } else { None };
                 if self.carry.is_empty() {
                     sink.record(index, Record { bytes: part, outline }).map_err(Failure::Sink)?;
                 } else {

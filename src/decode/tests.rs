@@ -65,11 +65,7 @@ fn decode_noting(
     noting: bool,
 ) -> (Seen, Result<Summary, DecodeError>) {
     let mut decoder = Decoder::new(max_record, 1 << 20);
-    if noting {
-        decoder.start_noting();
-    } else {
-        decoder.start();
-    }
+    decoder.start_noting(noting);
     let (mut seen, mut rest) = (Seen::default(), object);
     let mut feed = || {
         for cut in cuts.iter().cycle() {

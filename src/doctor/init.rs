@@ -304,11 +304,12 @@ fn say(text: &str) {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Stop {
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run this as root, or write elsewhere with --config FILE",
-        _ => "",
+    let (exit, hint) = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            (Exit::Permission, "; run this as root, or write elsewhere with --config FILE")
+        }
+        _ => (Exit::Io, ""),
     };
-    let exit = if error.kind() == io::ErrorKind::PermissionDenied { Exit::Permission } else { Exit::Io };
     Stop(exit, format!("{} cannot be written: {error}{hint}", path.display()))
 }
 

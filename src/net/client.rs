@@ -16,7 +16,6 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower_service::Service as _;
 
@@ -24,6 +23,7 @@ use super::clock::Clock;
 use super::connect::{self, Answered, Connector};
 use super::error::{Error, Kind};
 use super::proxy::Proxies;
+use super::stream::ended_within;
 use super::tls::{self, Identity};
 use crate::limits;
 
@@ -123,13 +123,10 @@ impl Client {
         if patience.is_zero() {
             return Ok(());
         }
-        let (mut stream, mut byte) = (TokioIo::new(stream), [0; 1]);
-        let ended = match timeout(patience, stream.read(&mut byte)).await {
-            Ok(Ok(0)) => io::Error::from(io::ErrorKind::UnexpectedEof),
-            Ok(Err(error)) => error,
-            Ok(Ok(_)) | Err(_) => return Ok(()),
-        };
-        Err(Error::sort(&host, &ended).unanswered())
+        match ended_within(patience, TokioIo::new(stream)).await {
+            Some(ended) => Err(Error::sort(&host, &ended).unanswered()),
+            None => Ok(()),
+        }
     }
 
     /// This machine's clock, held against the dates of all answers.

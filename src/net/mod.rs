@@ -22,5 +22,5 @@ pub use clock::Clock;
 pub use error::{Error, Kind};
 pub use gate::Gate;
 pub use proxy::{NoProxy, Proxies, Proxy};
-pub use stream::{Dialer, Stream};
+pub use stream::{Dialer, Stream, ended_within};
 pub use tls::{Identity, Trust};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -31,6 +31,17 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration:
 const ADDRESS: Duration = Duration::from_secs(2);
 /// Bytes of what a peer that should say nothing says, read at a glance.
 const GLANCE: usize = 4096;
+
+/// Why the peer ended a connection that it was sent nothing on, if it did so within `patience`: a server may turn down a
+/// client's certificate after a handshake that was whole for the client (TLS 1.3).
+pub async fn ended_within(patience: Duration, mut stream: impl AsyncRead + Unpin) -> Option<io::Error> {
+    let mut byte = [0; 1];
+    match timeout(patience, stream.read(&mut byte)).await {
+        Ok(Ok(0)) => Some(io::ErrorKind::UnexpectedEof.into()),
+        Ok(Err(error)) => Some(error),
+        Ok(Ok(_)) | Err(_) => None,
+    }
+}
 
 /// Where to connect, and how.
 pub struct Dialer {

@@ -229,10 +229,7 @@ impl Work {
         let mut file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
         let name: Rc<str> = shown(&path.to_string_lossy()).into();
         self.found.files += 1;
-        match self.selector.looks_inside() {
-            true => self.decoder.start_noting(),
-            false => self.decoder.start(),
-        }
+        self.decoder.start_noting(self.selector.looks_inside());
         let mut intake = Intake {
             selector: &mut self.selector,
             window: &mut self.window,

@@ -167,10 +167,7 @@ fn present(record: &[u8], paths: &[Path]) -> usize {
 
 fn decode(decoder: &mut Decoder, noting: bool, inputs: &[&[u8]], each: &mut dyn FnMut(Record<'_>)) {
     for input in inputs {
-        match noting {
-            true => decoder.start_noting(),
-            false => decoder.start(),
-        }
+        decoder.start_noting(noting);
         let mut records = Records { each };
         for chunk in input.chunks(limits::CHUNK_BYTES) {
             decoder.feed(chunk, &mut records).expect("good");

@@ -1,9 +1,7 @@
 //! The way to a collector: name, TCP, TLS, and for RELP an open session, which is closed again. No record is sent.
 
-use std::io;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use super::super::advice;
@@ -12,7 +10,7 @@ use super::{STEP, network};
 use crate::config::{Peer, Transport};
 use crate::deliver::relp::{self, OpenError};
 use crate::deliver::tcp;
-use crate::net::{self, Dialer, Stream};
+use crate::net::{self, Dialer};
 
 /// What the operator wrote to get there.
 const SETTING: &str = "the output's `address`";
@@ -52,7 +50,7 @@ pub(super) async fn reach(peer: &Peer, is_relp: bool, notes: &Notes) -> Result<(
         notes.block(finding, no_connection())
     };
     let stream = dialer.connect().await.map_err(|error| unreachable(&error))?;
-    match (transport, turned_down(stream).await) {
+    match (transport, net::ended_within(SECOND_THOUGHTS, stream).await) {
         (Transport::Tls, Some(error)) => {
             let what = format!("{host} ends the connection after the TLS handshake");
             let fix = match peer.trust.identity {
@@ -94,19 +92,9 @@ async fn open(dialer: &Dialer, host: &str, notes: &Notes) -> Result<(), Blocked>
     Err(notes.block(finding, "there is no RELP session"))
 }
 
-/// Why the receiver ended a connection at once, if it did.
-async fn turned_down(mut stream: Stream) -> Option<io::Error> {
-    let mut byte = [0; 1];
-    match timeout(SECOND_THOUGHTS, stream.read(&mut byte)).await {
-        Ok(Ok(0)) => Some(io::ErrorKind::UnexpectedEof.into()),
-        Ok(Err(error)) => Some(error),
-        Ok(Ok(_)) | Err(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::super::super::finding::{Level, Part};

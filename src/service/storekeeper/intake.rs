@@ -81,10 +81,7 @@ impl<D: Disk> Storekeeper<D> {
         let Some(mut decoder) = self.decoder.take() else {
             return Err(Missed::Later("the decoder is in use, this is a defect of trailspool".into()));
         };
-        match selector.is_some_and(|selector| self.selectors[selector].1.looks_inside()) {
-            true => decoder.start_noting(),
-            false => decoder.start(),
-        }
+        decoder.start_noting(selector.is_some_and(|selector| self.selectors[selector].1.looks_inside()));
         let mut intake = Intake { keeper: self, id, selector, counts: Counts::default(), broken: None };
         let poured = intake.pour(&mut decoder, body);
         let counts = intake.counts;

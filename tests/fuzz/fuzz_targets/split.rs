@@ -34,11 +34,7 @@ thread_local! {
 }
 
 fn compare(decoder: &mut Decoder, max_record: usize, cuts: [u8; 2], text: &[u8]) {
-    if cuts[0] % 4 == 0 {
-        decoder.start();
-    } else {
-        decoder.start_noting();
-    }
+    decoder.start_noting(cuts[0] % 4 != 0);
     let (mut found, mut rest) = (Found::default(), text);
     let mut end = Ok(());
     for cut in cuts.into_iter().cycle() {
