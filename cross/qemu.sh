@@ -10,7 +10,9 @@ cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu
 emulator="qemu-aarch64-static -L /usr/aarch64-linux-gnu"
 
+# In a folder of their own: cargo's other work on the project need not wait.
 RUSTC=$PWD/target/ci/debian-rust/bin/rustc \
+    CARGO_TARGET_DIR=$PWD/target/ci/arm64 CARGO_PROFILE_DEV_DEBUG=false CARGO_INCREMENTAL=0 \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$emulator PROPTEST_CASES=16 \

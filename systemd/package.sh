@@ -15,6 +15,9 @@ binary=target/$target/dist/trailspool
 version=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"name":"trailspool","version":"\([^"]*\)".*/\1/')
 packages=$PWD/target/packages
 mkdir -p "$packages"
+# Cargo.toml names one place for what is made below, whatever the target.
+exec 9>"$packages/.lock"
+flock 9
 
 # The newest glibc that the binary asks for, against what the package says.
 glibc=$(objdump -T "$binary" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 || true)
