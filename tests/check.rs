@@ -493,6 +493,14 @@ fn a_queue_is_looked_at_and_left_as_it_is() {
 }
 
 #[test]
+fn what_listings_cost_is_not_told_where_nothing_is_listed() {
+    let (bench, _queue) = with_queue(32);
+    says(bench.check().expect("prod", "polling", "ok"), "what", " LIST requests, ");
+    bench.home.edit_config("unfiltered = true", "unfiltered = true\nmethod = \"sqs\"");
+    says(bench.check().expect("prod", "polling", "ok"), "what", "nothing is listed");
+}
+
+#[test]
 fn each_fault_of_a_queue_is_told_with_its_fix_and_the_bucket_is_tested_all_the_same() {
     let (bench, queue) = with_queue(31);
     for (code, exit, fix) in [

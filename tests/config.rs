@@ -254,6 +254,12 @@ const BROKEN: &[(usize, &str, usize, &str)] = &[
         9,
         "[source.prod] queue_url: is not the URL of a queue: write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
     ),
+    (
+        7,
+        "bucket = \"trail-abc-s3alias\"\nmethod = \"sqs\"\nqueue_url = \"https://sqs.us-west-2.amazonaws.com/111122223333/q\"",
+        7,
+        "[source.prod] bucket: is an access point's alias, and S3's messages name the bucket itself: write that",
+    ),
     (8, "region = \"us-west-2\"\nqueue_url = true", 9, "[source.prod] queue_url: must be a string in quotes"),
     (8, "region = \"us-west-2\"\nqueue_url = \"trail\"", 9, "[source.prod] queue_url: is not a URL"),
     (

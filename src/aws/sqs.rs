@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
 use super::control::{About, Answer, Service};
-use super::credentials::{Keys, Provider};
+use super::credentials::{Keys, Provider, Refusal};
 use super::fault::{Class, ErrorDocument, Fault, looks_like_html, of_any_service};
 use super::sigv4::Scope;
 use crate::config::Queue;
@@ -200,12 +200,12 @@ impl Inner {
         On { inner: self, action }
     }
 
-    /// Sends a request, once more with newer keys if these have expired.
+    /// Sends a request, once more with newer keys if these have expired or are not known.
     async fn ask(&self, action: Action, body: Bytes) -> Result<Answer, Fault> {
         let keys = self.provider.keys().await?;
         match self.post(action, &body, &keys).await {
-            Err(fault) if fault.cause == "expired" => {
-                self.provider.expired(&keys);
+            Err(fault) if let Some(why) = Refusal::of(&fault) => {
+                self.provider.refused(&keys, why);
                 match self.provider.keys().await? {
                     newer if newer == keys => Err(fault), // keys that are not renewed: an operator has to
                     newer => self.post(action, &body, &newer).await,

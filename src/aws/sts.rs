@@ -32,8 +32,10 @@ pub struct Identity {
 pub(super) struct Sts(Service);
 
 impl Sts {
+    /// `region`: the source's, for which requests are signed if the endpoint does not say where it is.
     pub(super) fn new(endpoint: &Uri, region: &str, client: net::Client) -> Sts {
-        let scope = Scope::new("sts", region);
+        let host = endpoint.host().unwrap_or("").to_ascii_lowercase();
+        let scope = Scope::new("sts", region_of(&host).unwrap_or(region));
         Sts(Service::new(endpoint.clone(), scope, client, limits::CREDENTIALS_BYTES))
     }
 
@@ -77,6 +79,21 @@ impl Sts {
             (header::ACCEPT, "text/xml"),
         ];
         self.0.post(on, &headers, Bytes::from(form), on.keys).await
+    }
+}
+
+/// What a host says of its region. Source: AWS General Reference, "AWS STS endpoints"; VPC User Guide, "Interface
+/// endpoints" (their names).
+fn region_of(host: &str) -> Option<&str> {
+    let labels: Vec<&str> = host.split('.').collect();
+    match labels[..] {
+        ["sts", "amazonaws", "com"] => Some("us-east-1"),
+        ["sts" | "sts-fips", region, _, ..] | [_, "sts" | "sts-fips", region, "vpce", ..]
+            if region.contains('-') =>
+        {
+            Some(region)
+        }
+        _ => None,
     }
 }
 
@@ -133,6 +150,13 @@ impl On<'_> {
             {
                 skewed(date)
             }
+            ("SignatureDoesNotMatch", _) if message.contains("scoped to a valid region") => (
+                Class::Config,
+                "config",
+                "the endpoint is of another region than the source: name it as AWS does \
+                 (https://sts.REGION.amazonaws.com), so that its region is known"
+                    .into(),
+            ),
             ("SignatureDoesNotMatch", _) => (
                 Class::Denied,
                 "signature",
@@ -168,6 +192,29 @@ impl On<'_> {
                 "that is not AWS STS: check sts_endpoint, and what stands in between".into(),
             ),
             _ => (Class::Config, "refused", "STS refuses the request".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// cloud-custodian#4874: an endpoint of another region, asked in the source's.
+    #[test]
+    fn requests_are_signed_for_the_region_of_the_endpoint() {
+        for (host, region) in [
+            ("sts.amazonaws.com", Some("us-east-1")),
+            ("sts.us-west-2.amazonaws.com", Some("us-west-2")),
+            ("sts-fips.us-east-1.amazonaws.com", Some("us-east-1")),
+            ("sts.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
+            ("sts.eu-west-1.api.aws", Some("eu-west-1")),
+            ("vpce-0abc-1.sts.eu-west-1.vpce.amazonaws.com", Some("eu-west-1")),
+            ("127.0.0.1", None),
+            ("sts.example.com", None),
+            ("sts", None),
+        ] {
+            assert_eq!(region_of(host), region, "{host}");
         }
     }
 }

@@ -47,6 +47,10 @@ pub(super) fn source(mut table: Table<'_>, names: &mut BTreeSet<Box<str>>, env: 
     let fips = place.as_ref().is_some_and(|place| place.flavor.fips);
     let queue = table.get("queue_url", |value| queue_url(string(value)?, region, fips));
     check_queue(&table, method, queue.as_ref());
+    if method.receives() && bucket.is_some_and(|(name, _)| name.ends_with("-s3alias")) {
+        let text = "is an access point's alias, and S3's messages name the bucket itself: write that, or method = \"poll\"";
+        table.fault("bucket", text.to_owned());
+    }
     let delete_foreign = delete_foreign(&mut table, method);
 
     let often = if method.sweeps() { SWEEP_MINUTES } else { POLL_MINUTES };

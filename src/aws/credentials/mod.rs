@@ -120,6 +120,27 @@ enum AtHand {
     Fault(Fault),
 }
 
+/// Why a server refuses keys, where others may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// They have ended, and are not used again.
+    Expired,
+    /// It does not know them. Somebody may have put others in their place; or they are so new that not every server
+    /// knows them yet, and they are used again if there are no others.
+    Unknown,
+}
+
+impl Refusal {
+    /// That which a fault tells of.
+    pub fn of(fault: &Fault) -> Option<Refusal> {
+        match fault.cause {
+            "expired" => Some(Refusal::Expired),
+            "access-key" => Some(Refusal::Unknown),
+            _ => None,
+        }
+    }
+}
+
 impl Provider {
     /// The provider of a source. `client`, the source's own, asks STS; the metadata service and containers' agents are
     /// asked directly, never through a proxy (boto/botocore#2644).
@@ -161,13 +182,16 @@ impl Provider {
         }
     }
 
-    /// The server says that these keys are expired: new ones are got before the next request, unless that happened
-    /// already, or no new ones can be expected.
-    pub fn expired(&self, keys: &Keys) {
+    /// The server refuses these keys: new ones are asked for before the next request, unless that happened already, or
+    /// no new ones can be expected.
+    pub fn refused(&self, keys: &Keys, why: Refusal) {
         let mut state = self.0.state();
         let present = state.keys.as_deref() == Some(keys);
         if present && !matches!(self.0.origin.credentials, config::Credentials::IamUser { .. }) {
-            state.refresh.refused();
+            match why {
+                Refusal::Expired => state.refresh.refused(),
+                Refusal::Unknown => state.refresh.doubted(Instant::now().into_std()),
+            }
         }
     }
 

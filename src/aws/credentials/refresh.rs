@@ -15,6 +15,8 @@ const AHEAD: Duration = Duration::from_secs(15 * 60);
 const LIFE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Keys that seem to have ended when they come are tried for this long: it may be our clock that is wrong.
 const LIFE_MIN: Duration = Duration::from_secs(60);
+/// Keys that came so lately are not asked for again because a server does not know them: each refused request would.
+const FRESH: Duration = Duration::from_secs(60);
 /// Between a failure and the next try: this, and up to the back-off's first and longest wait.
 const PAUSE: Duration = Duration::from_millis(500);
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
@@ -36,6 +38,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Refresh {
     life: Life,
+    /// When the present keys came.
+    since: Option<Instant>,
     not_before: Option<Instant>,
     backoff: Backoff,
 }
@@ -50,7 +54,7 @@ enum Life {
 
 impl Refresh {
     pub(super) fn new() -> Refresh {
-        Refresh { life: Life::None, not_before: None, backoff: BACKOFF }
+        Refresh { life: Life::None, since: None, not_before: None, backoff: BACKOFF }
     }
 
     pub(super) fn step(&self, now: Instant) -> Step {
@@ -74,6 +78,7 @@ impl Refresh {
     /// agents, evenly over a quarter of the time ahead.
     pub(super) fn renewed(&mut self, life: Option<Duration>, now: Instant, random: u64) {
         self.backoff.reset();
+        self.since = Some(now);
         self.not_before = None;
         self.life = match life {
             None => Life::Endless,
@@ -95,6 +100,20 @@ impl Refresh {
     /// The server says that the keys have ended. Asks for new ones at once, unless that failed a moment ago.
     pub(super) fn refused(&mut self) {
         self.life = Life::Refused;
+    }
+
+    /// The server does not know the keys. Asks for new ones, but not again while these are fresh; until others come they
+    /// stay good.
+    pub(super) fn doubted(&mut self, now: Instant) {
+        if self.since.is_some_and(|since| now < since + FRESH) {
+            return;
+        }
+        let end = match self.life {
+            Life::Until { end, .. } => end,
+            Life::Endless => now + LIFE_MAX,
+            Life::None | Life::Refused => return,
+        };
+        self.life = Life::Until { end, renew: now };
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -166,6 +185,26 @@ mod tests {
             assert_eq!(refresh.step(t0), Step::Wait);
             refresh.renewed(life, t0, 0);
             assert_eq!(refresh.step(t0), Step::Use);
+        }
+    }
+
+    /// Somebody put others in their place, or they are too new to be known everywhere.
+    #[test]
+    fn keys_that_a_server_does_not_know_are_asked_for_once_a_minute_and_stay_in_use() {
+        for life in [None, Some(HOUR)] {
+            let (mut refresh, t0) = (Refresh::new(), start());
+            refresh.renewed(life, t0, 0);
+            refresh.doubted(t0 + MINUTE / 2);
+            assert_eq!(refresh.step(t0 + MINUTE / 2), Step::Use);
+            let now = t0 + MINUTE;
+            refresh.doubted(now);
+            assert_eq!(refresh.step(now), Step::Renew);
+            refresh.failed(now, 0, None);
+            assert_eq!(refresh.step(now), Step::Use);
+            assert_eq!(refresh.step(now + PAUSE), Step::Renew);
+            refresh.renewed(life, now + PAUSE, 0);
+            refresh.doubted(now + PAUSE);
+            assert_eq!(refresh.step(now + PAUSE), Step::Use);
         }
     }
 

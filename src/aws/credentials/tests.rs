@@ -136,7 +136,7 @@ async fn expired_keys_are_renewed_once_whoever_says_so() {
     let provider = provider(Credentials::Ec2Role { metadata: base(&server) }, &server);
     let old = provider.keys().await.unwrap();
     for _ in 0..5 {
-        provider.expired(&old);
+        provider.refused(&old, Refusal::Expired);
         assert_eq!(id(&provider).await.unwrap(), "ASIA2");
     }
     assert!(server.is_through());
@@ -214,6 +214,14 @@ async fn each_refusal_of_sts_says_what_to_do() {
             Class::Denied,
             "signature",
             "secret access key",
+        ),
+        (
+            403,
+            "SignatureDoesNotMatch",
+            "Credential should be scoped to a valid region",
+            Class::Config,
+            "config",
+            "another region",
         ),
         (403, "ExpiredToken", "", Class::Denied, "expired", "has expired"),
         (403, "RegionDisabledException", "", Class::Config, "config", "turned off in this region"),
@@ -383,8 +391,18 @@ async fn a_profile_assumes_its_roles_and_is_read_anew() {
     let old = user.keys().await.unwrap();
     place.write("credentials", "[user]\naws_access_key_id = AKIA2\naws_secret_access_key = new\n", 0o600);
     assert_eq!(id(&user).await.unwrap(), "AKIA1");
-    user.expired(&old);
+    user.refused(&old, Refusal::Expired);
     assert_eq!(id(&user).await.unwrap(), "AKIA2");
+
+    // A server that does not know them: others may have been put in their place since.
+    let old = user.keys().await.unwrap();
+    pass(Duration::from_secs(60)).await;
+    user.refused(&old, Refusal::Unknown);
+    assert_eq!(id(&user).await.unwrap(), "AKIA2", "there are no others");
+    place.write("credentials", "[user]\naws_access_key_id = AKIA3\naws_secret_access_key = new\n", 0o600);
+    pass(Duration::from_secs(60)).await;
+    user.refused(&old, Refusal::Unknown);
+    assert_eq!(id(&user).await.unwrap(), "AKIA3");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Where the requests of one bucket go, and how one is sent: signed anew with the time of the server, as far as it is
 //! known. A server that finds our clock wrong is asked once more with its own date; a bucket that is in another region
-//! than the configured one is asked for there from then on; keys that have expired are renewed once.
+//! than the configured one is asked for there from then on; keys that have expired, or that the server does
+//! not know, are renewed once.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use super::error_answer;
 use crate::aws::control::{USER_AGENT, now, shift};
-use crate::aws::credentials::{Keys, Provider};
+use crate::aws::credentials::{Keys, Provider, Refusal};
 use crate::aws::fault::{Class, Fault, On, Operation};
 use crate::aws::partition;
 use crate::aws::sigv4::{Scope, encode_path};
@@ -109,7 +110,7 @@ impl Bucket {
 
     /// Sends a request for what stands behind the bucket's URL. It is sent once more with the server's date if our
     /// clock turns out wrong, once more to the bucket's own region if that turns out to be another, and once more with
-    /// newer keys if these have expired.
+    /// newer keys if these have expired or are not known.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<(Arc<Target>, Response<net::Body>), Fault> {
         let mut target = self.target();
         let mut ahead = self.clock_ahead.load(Ordering::Relaxed);
@@ -139,9 +140,9 @@ impl Bucket {
                     followed = true;
                     target = self.in_region(right).ok_or(fault)?;
                 }
-                Class::Denied if fault.cause == "expired" && !renewed => {
+                Class::Denied if !renewed && let Some(why) = Refusal::of(&fault) => {
                     renewed = true;
-                    self.provider.expired(&keys);
+                    self.provider.refused(&keys, why);
                     let newer = self.provider.keys().await?;
                     if newer == keys {
                         return Err(fault); // keys that are not renewed: an operator has to

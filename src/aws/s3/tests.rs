@@ -302,6 +302,28 @@ async fn expired_keys_are_renewed_and_the_request_sent_once_more() {
     assert!(metadata.is_through() && server.is_through());
 }
 
+/// Another tool put a new key into the place of an old one, and deleted that.
+#[tokio::test]
+async fn keys_that_are_not_known_any_more_are_asked_for_anew() {
+    const UNKNOWN: &[u8] =
+        b"<Error><Code>InvalidAccessKeyId</Code><Message>It does not exist.</Message></Error>";
+    let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));
+    let keys = |id| [t.clone(), r.clone(), role_keys(id)];
+    let metadata = Server::start([keys("ASIAOLD"), keys("ASIANEW")].concat()).await;
+    let (empty, unknown) = (Reply::new(200, "", b"<ListBucketResult/>"), Reply::new(403, "", UNKNOWN));
+    let server = Server::start([unknown.clone(), unknown, empty]).await;
+    let s3 = with_role(&server, &metadata);
+    assert_eq!(list(&s3).await.unwrap_err().cause, "access-key", "they came a moment ago");
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    tokio::time::resume();
+    assert_eq!(list(&s3).await.unwrap().1, ListEnd::Complete);
+    for (request, id) in server.requests().iter().zip(["ASIAOLD", "ASIAOLD", "ASIANEW"]) {
+        assert!(request.contains(&format!("Credential={id}/")), "{request}");
+    }
+    assert!(metadata.is_through() && server.is_through());
+}
+
 #[tokio::test]
 async fn keys_that_stay_expired_end_after_one_renewal() {
     let (t, r) = (Reply::new(200, "", b"t"), Reply::new(200, "", b"r"));

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::config;
 use crate::limits;
 
-/// A configuration that is not filled in yet, as the package brings it, has these words.
-const UNFILLED: &[u8] = b"FILL IN";
+/// A configuration of which nothing is filled in yet, as the package brings it, has all of these values. (What its
+/// comments say stays there when somebody fills it in.)
+const UNFILLED: [&str; 3] =
+    ["\"FILL-IN-the-bucket\"", "\"AKIAFILLIN0000000000\"", "\"https://siem.invalid/FILL-IN\""];
 
 /// What stands at a path.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +27,9 @@ pub(super) enum Existing {
 /// What stands there.
 pub(super) fn existing(path: &Path) -> Existing {
     match config::bounded(path, limits::CONFIG_BYTES) {
-        Ok(text) if memchr::memmem::find(&text, UNFILLED).is_some() => Existing::Template,
+        Ok(text) if UNFILLED.iter().all(|value| memchr::memmem::find(&text, value.as_bytes()).is_some()) => {
+            Existing::Template
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Existing::Nothing,
         _ => Existing::Work,
     }
@@ -87,6 +91,15 @@ mod tests {
         assert_eq!(existing(&path), Existing::Nothing);
         fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/trailspool.toml"), &path).unwrap();
         assert_eq!(existing(&path), Existing::Template);
+        let template = fs::read_to_string(&path).unwrap();
+        for value in UNFILLED {
+            fs::write(&path, template.replace(value, "\"filled in\"")).unwrap();
+            assert_eq!(
+                existing(&path),
+                Existing::Work,
+                "{value} is filled in, whatever the comments still say"
+            );
+        }
         fs::write(&path, "[agent]\n").unwrap();
         assert_eq!(existing(&path), Existing::Work);
         assert_eq!(existing(dir.path()), Existing::Work, "a folder is not replaced");

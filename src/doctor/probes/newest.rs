@@ -70,6 +70,9 @@ pub(super) async fn probe(
 
 /// What polling the source takes, and costs.
 fn polling(source: &config::Source, found: &Found, streams: usize) -> Finding {
+    if !source.method.lists() {
+        return Finding::ok("polling", "nothing is listed: messages say what there is");
+    }
     let looked = found.accounts.len().clamp(1, ACCOUNTS);
     let streams = streams * found.accounts.len() / looked;
     // Their folders: the account's, and the kind's of at least one.
