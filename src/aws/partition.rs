@@ -153,6 +153,16 @@ pub fn find(region: &str) -> Option<&'static Region> {
     REGIONS.iter().find(|row| row.name == region)
 }
 
+/// Whether what stands in a host name where AWS's have the region is one: of the table, or, in a domain of AWS's, one
+/// that is newer.
+pub fn names_region(host: &str, label: &str) -> bool {
+    let of_aws = || {
+        let mut ends = Partition::ALL.into_iter().map(Partition::dns_suffix).chain(["api.aws"]);
+        ends.any(|end| host.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')))
+    };
+    find(label).is_some() || label.contains('-') && of_aws()
+}
+
 const PLAIN: Endpoints = Endpoints {
     s3_fips: false,
     s3_dualstack: false,

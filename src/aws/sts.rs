@@ -14,6 +14,7 @@ use quick_xml::events::Event;
 use super::control::{About, Answer, Service};
 use super::credentials::{Issued, Keys, document};
 use super::fault::{Class, ErrorDocument, Fault};
+use super::partition;
 use super::sigv4::{Scope, encode_query};
 use super::xml::{Elements, Seen, Tag};
 use crate::{config, limits, net};
@@ -89,7 +90,7 @@ fn region_of(host: &str) -> Option<&str> {
     match labels[..] {
         ["sts", "amazonaws", "com"] => Some("us-east-1"),
         ["sts" | "sts-fips", region, _, ..] | [_, "sts" | "sts-fips", region, "vpce", ..]
-            if region.contains('-') =>
+            if partition::names_region(host, region) =>
         {
             Some(region)
         }
@@ -212,6 +213,8 @@ mod tests {
             ("vpce-0abc-1.sts.eu-west-1.vpce.amazonaws.com", Some("eu-west-1")),
             ("127.0.0.1", None),
             ("sts.example.com", None),
+            ("sts.my-corp.example.com", None),
+            ("sts.xx-new-1.amazonaws.com", Some("xx-new-1")),
             ("sts", None),
         ] {
             assert_eq!(region_of(host), region, "{host}");

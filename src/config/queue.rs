@@ -107,7 +107,7 @@ fn place(url: &Uri, authority: &str) -> Option<Uri> {
 fn region_of(host: &str) -> Option<&str> {
     let labels: Vec<&str> = host.split('.').collect();
     match labels[..] {
-        ["sqs" | "sqs-fips", region, _, ..] if region.contains('-') => Some(region),
+        ["sqs" | "sqs-fips", region, _, ..] if partition::names_region(host, region) => Some(region),
         [_, "sqs", region, "vpce", ..] => Some(region),
         ["queue", "amazonaws", "com"] => Some("us-east-1"),
         [region, "queue", "amazonaws", ..] => Some(region),
@@ -154,6 +154,10 @@ mod tests {
             (
                 "https://sqs.cn-north-1.amazonaws.com.cn/111122223333/q",
                 "arn:aws-cn:sqs:cn-north-1:111122223333:q",
+            ),
+            (
+                "https://sqs.my-corp.example.com/111122223333/q",
+                "arn:aws-us-gov:sqs:us-gov-west-1:111122223333:q",
             ),
             (
                 "https://sqs.private.example.com/111122223333/q",
