@@ -19,6 +19,7 @@ use crate::fault_disk::{FaultDisk, Op, Survive};
 use crate::limits;
 
 mod history;
+mod refused;
 
 /// A bucket and everything around it. Clones are the same world.
 #[derive(Clone, Default)]
@@ -555,31 +556,6 @@ async fn an_object_that_failed_comes_again_however_old_it_got() {
     assert!(report.plan.unwrap().oldest > noon().date());
     let oldest = *world.lock().ledger.keys().next().unwrap();
     assert!(oldest > noon().date(), "{oldest}");
-}
-
-/// A key policy that refuses everything: not every poll asks for every object, and all come once it is mended.
-#[tokio::test]
-async fn a_bucket_that_refuses_every_object_is_not_asked_for_all_of_them_on_every_poll() {
-    let seconds = |n| time::Duration::seconds(n);
-    let world = World::with((0..2000).map(|n| log(noon() - seconds(n), &format!("{n:04}"))));
-    world.lock().get_denied = world.logs();
-    let mut agent = Agent::start(&testing::source("prod"), &world, &FaultDisk::new());
-    let mut asked = 0;
-    for n in 0..24 {
-        let report = agent.pass(noon() + time::Duration::minutes(5 * n)).await;
-        assert!(!report.is_complete());
-        assert!(report.tally.failed_denied >= 100);
-        asked += report.tally.failed_denied;
-    }
-    // For all of them when their turn comes in the backfill, and an hour later; else for a page's part.
-    assert!(asked <= 24 * 356 + 2 * 2000, "{asked}");
-    world.lock().get_denied.clear();
-    let mut minutes = 120;
-    while !agent.pass(noon() + time::Duration::minutes(minutes)).await.is_complete() {
-        minutes += 5;
-        assert!(minutes < 240);
-    }
-    assert_eq!(world.collected(), world.logs());
 }
 
 #[tokio::test(start_paused = true)]
