@@ -220,11 +220,15 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         end.transient.add_all(tally.transient);
         let mut progress = Arc::unwrap_or_clone(progress);
         let given_up = progress.settle(&plan, &end);
-        let more = progress.waiting(plan.now).next().is_some() && !ended && end.transient.is_empty();
+        let mended = self.mend(&mut progress);
+        let more =
+            mended || progress.waiting(plan.now).next().is_some() && !ended && end.transient.is_empty();
         let remembered = self.remember(progress).await;
         let remembered = match remembered {
             Ok(()) => {
-                if plan.is_poll() {
+                if mended {
+                    self.poll = None;
+                } else if plan.is_poll() {
                     self.poll = Some((begun, plan.done_from(&end)));
                 }
                 self.tell(given_up, &tally);
@@ -245,6 +249,20 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         // Once more: the last steps may have had trouble.
         let tally = pass.settled().await;
         PassReport { plan: Some(plan), seen, tally, end, more: more && remembered }
+    }
+
+    /// Resolves `start` anew if this machine's clock ran ahead when that was done, by what the bucket said of the time.
+    fn mend(&self, progress: &mut Progress) -> bool {
+        let told = self.lister.told().filter(|told| told.year() >= CLOCK_SET);
+        let before = progress.start;
+        let mended = told.is_some_and(|told| progress.mend(PrimitiveDateTime::new(told.date(), told.time())));
+        if mended {
+            let (name, start) = (&self.selection.name, progress.start);
+            log::warn!(
+                "source {name}: this machine's clock ran ahead when it first ran; `start` is {start} instead of {before}"
+            );
+        }
+        mended
     }
 
     /// The slices of a plan that are listed for the first time, having shown what is to come of them.
@@ -338,12 +356,13 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         if before.as_ref() == Some(&progress) {
             return Ok(());
         }
-        let floor = progress.floor;
+        let (floor, has_listed) = (progress.floor, progress.round.is_some());
         if let Err(error) = self.save(progress).await {
             self.progress = before; // listed again, as after a crash
             return Err(error);
         }
-        if self.expired != Some(floor) {
+        // Before anything was listed the floor is the clock's word alone.
+        if self.expired != Some(floor) && has_listed {
             let (known, name) = (self.known.clone(), self.selection.name.clone());
             let result = blocking(move || known.expire(&name, floor)).await;
             result.map_err(|error| ("ledger", format!("the ledger cannot be shortened: {error}")))?;

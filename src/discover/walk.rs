@@ -19,7 +19,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use time::Date;
+use time::{Date, UtcDateTime};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
@@ -62,6 +62,11 @@ pub trait Lister: Send + Sync + 'static {
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> impl Future<Output = Result<ListEnd, Fault>> + Send;
 
+    /// The time of the last answer, by its own word.
+    fn told(&self) -> Option<UtcDateTime> {
+        None
+    }
+
     /// What an operator should mend although listings succeed.
     fn warnings(&self) -> Vec<Warning> {
         Vec::new()
@@ -75,6 +80,10 @@ impl Lister for S3 {
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
         S3::list(self, request, visit).await
+    }
+
+    fn told(&self) -> Option<UtcDateTime> {
+        UtcDateTime::from_unix_timestamp(S3::told(self)?).ok()
     }
 
     fn warnings(&self) -> Vec<Warning> {

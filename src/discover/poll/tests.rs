@@ -18,6 +18,7 @@ use crate::discover::testing;
 use crate::fault_disk::{FaultDisk, Op, Survive};
 use crate::limits;
 
+mod clock;
 mod history;
 mod refused;
 
@@ -35,6 +36,9 @@ struct Inner {
     /// LIST requests that break off after one entry, from the next one on: one in so many. 0: none.
     break_every: usize,
     network_down: bool,
+    /// What answers say of the time, and whether there was one.
+    time: Option<UtcDateTime>,
+    answered: bool,
     /// A server that ignores `start-after`.
     ignores_start_after: bool,
     /// Tokens older than the page before are refused.
@@ -99,6 +103,7 @@ impl Lister for World {
             if world.network_down {
                 return Err(fault(Class::Retry, "network"));
             }
+            world.answered = true;
             if world.list_denied.contains(request.prefix) {
                 return Err(fault(Class::Denied, "denied"));
             }
@@ -155,6 +160,11 @@ impl Lister for World {
             }
             other => other,
         }
+    }
+
+    fn told(&self) -> Option<UtcDateTime> {
+        let world = self.lock();
+        world.time.filter(|_| world.answered)
     }
 }
 
