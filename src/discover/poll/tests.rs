@@ -35,6 +35,8 @@ struct Inner {
     list_denied: BTreeSet<String>,
     /// LIST requests that break off after one entry, from the next one on: one in so many. 0: none.
     break_every: usize,
+    /// The first LIST request of each prefix breaks off after one entry.
+    break_first: bool,
     network_down: bool,
     /// What answers say of the time, and whether there was one.
     time: Option<UtcDateTime>,
@@ -97,8 +99,9 @@ impl Lister for World {
         request: &ListRequest<'_>,
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
-        let (page, more, breaks) = {
+        let (page, continuation, breaks) = {
             let mut world = self.lock();
+            let first = !world.requests.iter().any(|asked| asked == request.prefix);
             world.requests.push(request.prefix.to_owned());
             if world.network_down {
                 return Err(fault(Class::Retry, "network"));
@@ -133,12 +136,15 @@ impl Lister for World {
                 }
                 page.push(entry);
             }
-            let breaks = world.break_every > 0
-                && world.requests.len().is_multiple_of(world.break_every)
-                && page.len() > 1;
+            let continuation = page.last().filter(|_| more).map(|(text, _)| text.as_str().into());
+            // Of a page all keys come before all common prefixes, as in S3's answers.
+            page.sort_by_key(|(_, folder)| *folder);
+            let every = world.break_every;
+            let in_turn = every > 0 && world.requests.len().is_multiple_of(every);
+            let breaks = (in_turn || (world.break_first && first)) && page.len() > 1;
             world.listing_now += 1;
             world.listed_at_once = world.listed_at_once.max(world.listing_now);
-            (page, more, breaks)
+            (page, continuation, breaks)
         };
         let mut result = Ok(ListEnd::Complete);
         for (at, (text, folder)) in page.iter().enumerate() {
@@ -154,11 +160,9 @@ impl Lister for World {
             }
         }
         self.lock().listing_now -= 1;
-        match result {
-            Ok(ListEnd::Complete) if more => {
-                Ok(ListEnd::More { continuation: page.last().unwrap().0.as_str().into() })
-            }
-            other => other,
+        match (result, continuation) {
+            (Ok(ListEnd::Complete), Some(continuation)) => Ok(ListEnd::More { continuation }),
+            (other, _) => other,
         }
     }
 
@@ -580,6 +584,31 @@ async fn a_listing_that_breaks_off_goes_on_behind_the_last_key() {
         assert_eq!((report.seen.new, report.tally.collected), (100, 100));
         assert!(report.is_complete());
         assert_eq!(world.collected(), world.logs());
+    }
+}
+
+/// Objects that lie beside the folders come before these on a page, whatever their names: what breaks off behind such an
+/// object has shown no folder yet.
+#[tokio::test(start_paused = true)]
+async fn a_listing_of_folders_that_breaks_off_behind_a_stray_object_finds_all_of_them() {
+    for page in [2, 3, 1000] {
+        let logs: BTreeSet<String> = ["111111111111", "222222222222"]
+            .into_iter()
+            .flat_map(|account| ["eu-west-1", "us-east-1"].map(|region| log_of(account, region, noon(), "a")))
+            .flat_map(|log| [log.replace("CloudTrail", "CloudTrail-Insight"), log])
+            .collect();
+        let world = World::with(logs.clone());
+        world.put("AWSLogs/zzz");
+        for account in ["111111111111", "222222222222"] {
+            for stray in ["AElsewhere", "ELBAccessLogTestFile", "CloudTrail/zzz", "CloudTrail-Insight/zzz"] {
+                world.put(&format!("AWSLogs/{account}/{stray}"));
+            }
+        }
+        world.lock().page = page;
+        world.lock().break_first = true;
+        let report = Agent::start(&testing::source("prod"), &world, &FaultDisk::new()).pass(noon()).await;
+        assert!(report.is_complete(), "{:?}", report.trouble());
+        assert_eq!(world.collected(), logs, "{page} on a page");
     }
 }
 
