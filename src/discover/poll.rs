@@ -26,6 +26,8 @@ use crate::spool::disk::Disk;
 pub(super) const CLOCK_SET: i32 = 2025;
 /// Least time between the end of a pass and the begin of the next.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest time to the next try of a pass that did not take place: a clock is set within seconds.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Polls one source.
 #[derive(Debug)]
@@ -128,7 +130,7 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         let mut polled = Instant::now();
         loop {
             let begun = Instant::now();
-            let more = tokio::select! {
+            let (more, took_place) = tokio::select! {
                 biased;
                 () = &mut stop => return,
                 report = self.pass(clock()) => {
@@ -136,11 +138,12 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
                     if report.plan.is_none_or(|plan| plan.is_poll()) {
                         polled = begun;
                     }
-                    report.more
+                    (report.more, report.plan.is_some())
                 }
             };
+            let refresh = if took_place { self.refresh } else { self.refresh.min(AGAIN) };
             // Up to a tenth less, so that many boxes do not ask at the same moment for ever.
-            let next = if more { begun } else { polled + self.refresh.mul_f64(1.0 - 0.1 * fastrand::f64()) };
+            let next = if more { begun } else { polled + refresh.mul_f64(1.0 - 0.1 * fastrand::f64()) };
             tokio::select! {
                 biased;
                 () = &mut stop => return,

@@ -70,3 +70,26 @@ async fn a_clock_that_stands_back_after_a_restart_brings_back_no_older_days() {
         assert_eq!(world.collected(), collected);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_not_set_yet_is_looked_at_again_within_a_minute() {
+    let world = World::with([log(noon(), "a")]);
+    let source = Source { refresh: Duration::from_secs(24 * 3600), ..testing::source("prod") };
+    let queue = Queue::new(1, 8);
+    tokio::spawn(work(world.clone(), queue.clone()));
+    let status = Arc::new(SourceStatus::new("prod"));
+    let (disk, lane) = (FaultDisk::new(), (queue.clone(), 0));
+    let poller = Poller::new(&source, world.clone(), world.clone(), disk, lane, status.clone());
+    let begun = Instant::now();
+    let clock = move || {
+        let elapsed = begun.elapsed();
+        if elapsed < Duration::from_secs(10) { at((1970, 1, 1), 0, 0) + elapsed } else { noon() + elapsed }
+    };
+    let running = tokio::spawn(poller.run(clock, std::future::pending()));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(status.trouble().map(|trouble| trouble.cause), Some("clock"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((status.trouble(), world.collected()), (None, world.logs()));
+    running.abort();
+    queue.close();
+}
