@@ -104,7 +104,7 @@ pub const MESSAGE_OBJECTS: usize = 8192;
 pub const MESSAGES_IN_WORK: usize = 256;
 /// Bytes of their texts beyond which no more are received. Most have 1 KiB.
 pub const MESSAGE_BYTES_IN_WORK: usize = 1024 * 1024;
-/// Receipts after which a message is set aside. Longest apart, these are two days.
+/// Receipts after which a message is set aside if its objects still fail. Longest apart, these are two days.
 pub const MESSAGE_RECEIVES: u32 = 200;
 /// Profiles that refer to each other by `source_profile`.
 pub const PROFILE_CHAIN: usize = 8;

@@ -226,6 +226,11 @@ impl S3 {
         Fault::new(class, cause, format!("{}: {why}", self.0.on(&target, Operation::Get { key })))
     }
 
+    /// When the last answer was made, by its `Date`, in seconds since 1970.
+    pub fn told(&self) -> Option<i64> {
+        self.0.client.clock().told()
+    }
+
     /// What an operator should mend although requests succeed.
     pub fn warnings(&self) -> Vec<Warning> {
         let Bucket { source, name, region, client, .. } = &*self.0;

@@ -1,7 +1,9 @@
 //! Where a listing stands, and its last page: how a listing goes on after each page, whatever ended it.
 //!
 //! A page that ended whole goes on with the server's token; one that was stopped or broke off goes on behind
-//! its last entry. A server whose pages do not advance is a fault, so every listing ends.
+//! its last entry. Only entries of the kind that is listed, keys or folders, say how far it came: a page has all its keys
+//! before all its folders, so a key that lies beside folders has none of those before it behind it. A server whose pages
+//! do not advance is a fault, so every listing ends.
 
 use std::ops::ControlFlow;
 
@@ -21,6 +23,8 @@ pub(super) struct Listing {
     /// ...unless the page before ended with a token.
     pub(super) token: Option<Box<str>>,
     pub(super) complete: bool,
+    /// Last entry of the other kind, on the last page that had any.
+    beside: String,
     empty_pages: u32,
     pub(super) page: Page,
 }
@@ -33,6 +37,7 @@ impl Listing {
             after: None,
             token: None,
             complete: false,
+            beside: String::new(),
             empty_pages: 0,
             page: Page::default(),
         }
@@ -55,7 +60,8 @@ impl Listing {
 
     /// Takes over how far the page came; whether that is any further.
     pub(super) fn advance(&mut self) -> Result<bool, Fault> {
-        if self.page.last.is_empty() {
+        let (last, beside) = (std::mem::take(&mut self.page.last), std::mem::take(&mut self.page.beside));
+        if last.is_empty() && beside.is_empty() {
             self.empty_pages += 1;
             if self.empty_pages > EMPTY_PAGES {
                 return Err(self.bad_answer("sends empty pages without end"));
@@ -63,9 +69,15 @@ impl Listing {
             return Ok(false);
         }
         self.empty_pages = 0;
-        let last = std::mem::take(&mut self.page.last);
-        if self.after.as_ref().is_some_and(|after| last <= *after) {
+        let repeats = !beside.is_empty() && self.token.is_some() && beside <= self.beside;
+        if repeats || self.after.as_ref().is_some_and(|after| !last.is_empty() && last <= *after) {
             return Err(self.bad_answer("does not list in the order of the keys, or ignores `start-after`"));
+        }
+        if !beside.is_empty() {
+            self.beside = beside;
+        }
+        if last.is_empty() {
+            return Ok(false);
         }
         self.after = Some(last);
         Ok(true)
@@ -88,8 +100,10 @@ pub(super) struct Page {
     text: String,
     /// End of each name in `text`, and the object's size.
     entries: Vec<(u32, u64)>,
-    /// Everything up to this was seen.
+    /// Everything of the kind that is listed was seen up to this.
     last: String,
+    /// The last entry of the other kind.
+    beside: String,
     /// Entries that could not be used, since the listing began or whoever counts them took them.
     pub(super) bad: u64,
 }
@@ -99,6 +113,7 @@ impl Page {
         self.text.clear();
         self.entries.clear();
         self.last.clear();
+        self.beside.clear();
     }
 
     pub(super) fn take(&mut self, request: &ListRequest<'_>, entry: Listed<'_>) -> ControlFlow<()> {
@@ -115,16 +130,19 @@ impl Page {
             self.bad += 1;
             return ControlFlow::Continue(());
         };
-        if folder == request.delimiter {
-            let name = name.strip_suffix('/').filter(|_| folder).unwrap_or(name);
-            if self.entries.len() == limits::LIST_PAGE_KEYS
-                || self.text.len() + name.len() > limits::LIST_PAGE_TEXT
-            {
-                return ControlFlow::Break(());
-            }
-            self.text.push_str(name);
-            self.entries.push((self.text.len() as u32, size));
+        if folder != request.delimiter {
+            self.beside.clear();
+            self.beside.push_str(text);
+            return ControlFlow::Continue(());
         }
+        let name = name.strip_suffix('/').filter(|_| folder).unwrap_or(name);
+        if self.entries.len() == limits::LIST_PAGE_KEYS
+            || self.text.len() + name.len() > limits::LIST_PAGE_TEXT
+        {
+            return ControlFlow::Break(());
+        }
+        self.text.push_str(name);
+        self.entries.push((self.text.len() as u32, size));
         self.last.clear();
         match text.strip_suffix('/') {
             // '0' is the byte behind '/': all keys of this folder sort before it, and no other folder's.

@@ -15,6 +15,7 @@
 //! * [`cost`]: what the LIST requests of a day come to (a core).
 //! * [`status`]: what the outside may know of a source.
 
+mod answers;
 pub mod cost;
 pub mod key;
 pub mod ledger;

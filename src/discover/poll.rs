@@ -26,6 +26,8 @@ use crate::spool::disk::Disk;
 pub(super) const CLOCK_SET: i32 = 2025;
 /// Least time between the end of a pass and the begin of the next.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest time to the next try of a pass that did not take place: a clock is set within seconds.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Polls one source.
 #[derive(Debug)]
@@ -128,7 +130,7 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         let mut polled = Instant::now();
         loop {
             let begun = Instant::now();
-            let more = tokio::select! {
+            let (more, took_place) = tokio::select! {
                 biased;
                 () = &mut stop => return,
                 report = self.pass(clock()) => {
@@ -136,11 +138,12 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
                     if report.plan.is_none_or(|plan| plan.is_poll()) {
                         polled = begun;
                     }
-                    report.more
+                    (report.more, report.plan.is_some())
                 }
             };
+            let refresh = if took_place { self.refresh } else { self.refresh.min(AGAIN) };
             // Up to a tenth less, so that many boxes do not ask at the same moment for ever.
-            let next = if more { begun } else { polled + self.refresh.mul_f64(1.0 - 0.1 * fastrand::f64()) };
+            let next = if more { begun } else { polled + refresh.mul_f64(1.0 - 0.1 * fastrand::f64()) };
             tokio::select! {
                 biased;
                 () = &mut stop => return,
@@ -220,11 +223,15 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         end.transient.add_all(tally.transient);
         let mut progress = Arc::unwrap_or_clone(progress);
         let given_up = progress.settle(&plan, &end);
-        let more = progress.waiting(plan.now).next().is_some() && !ended && end.transient.is_empty();
+        let mended = self.mend(&mut progress);
+        let more =
+            mended || progress.waiting(plan.now).next().is_some() && !ended && end.transient.is_empty();
         let remembered = self.remember(progress).await;
         let remembered = match remembered {
             Ok(()) => {
-                if plan.is_poll() {
+                if mended {
+                    self.poll = None;
+                } else if plan.is_poll() {
                     self.poll = Some((begun, plan.done_from(&end)));
                 }
                 self.tell(given_up, &tally);
@@ -245,6 +252,20 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         // Once more: the last steps may have had trouble.
         let tally = pass.settled().await;
         PassReport { plan: Some(plan), seen, tally, end, more: more && remembered }
+    }
+
+    /// Resolves `start` anew if this machine's clock ran ahead when that was done, by what the bucket said of the time.
+    fn mend(&self, progress: &mut Progress) -> bool {
+        let told = self.lister.told().filter(|told| told.year() >= CLOCK_SET);
+        let before = progress.start;
+        let mended = told.is_some_and(|told| progress.mend(PrimitiveDateTime::new(told.date(), told.time())));
+        if mended {
+            let (name, start) = (&self.selection.name, progress.start);
+            log::warn!(
+                "source {name}: this machine's clock ran ahead when it first ran; `start` is {start} instead of {before}"
+            );
+        }
+        mended
     }
 
     /// The slices of a plan that are listed for the first time, having shown what is to come of them.
@@ -338,12 +359,13 @@ impl<L: Lister, K: Known, D: Disk> Poller<L, K, D> {
         if before.as_ref() == Some(&progress) {
             return Ok(());
         }
-        let floor = progress.floor;
+        let (floor, has_listed) = (progress.floor, progress.round.is_some());
         if let Err(error) = self.save(progress).await {
             self.progress = before; // listed again, as after a crash
             return Err(error);
         }
-        if self.expired != Some(floor) {
+        // Before anything was listed the floor is the clock's word alone.
+        if self.expired != Some(floor) && has_listed {
             let (known, name) = (self.known.clone(), self.selection.name.clone());
             let result = blocking(move || known.expire(&name, floor)).await;
             result.map_err(|error| ("ledger", format!("the ledger cannot be shortened: {error}")))?;

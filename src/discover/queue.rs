@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::{Date, PrimitiveDateTime};
 use tokio::sync::Notify;
 
+use super::answers::Answers;
 use super::key::LogKey;
 use super::slice::{Days, Slice, SliceSet};
 use super::status::{SourceStatus, Trouble};
@@ -149,6 +150,7 @@ impl Queue {
             slice: Slice::of(key.stream()),
             stamp: key.stamp(),
             again: false,
+            answers: None,
             outcome: Some(Outcome::Failed(FailKind::Transient)),
         })
     }
@@ -291,6 +293,8 @@ pub struct Ticket {
     stamp: PrimitiveDateTime,
     /// The object was quarantined, and is in the books so.
     again: bool,
+    /// Where the outcome is told besides.
+    answers: Option<Arc<Answers>>,
     /// What the drop reports; `None`: there was nothing to do.
     outcome: Option<Outcome>,
 }
@@ -318,6 +322,13 @@ impl Ticket {
     /// The same ticket, for an object that was quarantined and is tried again: the books hold it already.
     pub fn again(mut self) -> Ticket {
         self.again = true;
+        self
+    }
+
+    /// The same ticket, whose outcome is told to whoever lists the stream, too.
+    pub(super) fn told_to(mut self, answers: &Arc<Answers>) -> Ticket {
+        answers.expect();
+        self.answers = Some(Arc::clone(answers));
         self
     }
 
@@ -359,6 +370,10 @@ impl Drop for Ticket {
         tally.waiting -= 1;
         if tally.waiting == 0 {
             self.pass.answered.notify_one();
+        }
+        drop(tally);
+        if let Some(answers) = &self.answers {
+            answers.answer(self.outcome);
         }
     }
 }
@@ -404,6 +419,11 @@ impl Pass {
     /// What the tickets have reported so far.
     pub fn tally(&self) -> Tally {
         self.lock().clone()
+    }
+
+    /// Objects so far that an operator has to act for.
+    pub(super) fn denied(&self) -> u64 {
+        self.lock().failed_denied
     }
 
     /// Waits until all tickets given out so far are answered.

@@ -6,8 +6,9 @@
 //! * While it is in work a message is kept hidden: every [`RENEW`] for another [`HIDDEN`]. One that is let go of comes
 //!   again, to this agent or to another one on the same queue.
 //! * A message whose objects could not be collected comes again after a time that grows with its receipts. One that cannot
-//!   be read, or came more than [`limits::MESSAGE_RECEIVES`] times, is set aside with its text and deleted: nothing goes
-//!   round for ever.
+//!   be read, or whose objects fail although it came more than [`limits::MESSAGE_RECEIVES`] times, is set aside with its
+//!   text and deleted: nothing goes round for ever. Where others are to take it, or an operator has to act first, or the
+//!   quarantine has no room for it, it stays as long as the queue keeps it.
 //! * What is in work is bounded by number and bytes; beyond that nothing is received. Failing requests are tried again with
 //!   growing, random pauses.
 
@@ -40,7 +41,7 @@ use crate::net::Backoff;
 use crate::pulse::Pulse;
 use crate::record::ObjectId;
 use crate::spool::disk::Disk;
-use crate::spool::quarantine::{Entry, Quarantine};
+use crate::spool::quarantine::{Entry, Kept, Quarantine};
 
 /// The longest that a request waits for a message. Source: SQS Developer Guide, "Short and long polling".
 pub const LONG_POLL: Duration = Duration::from_secs(20);
@@ -346,10 +347,6 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
     }
 
     async fn end_of(&self, message: Message) -> End {
-        if message.receives > limits::MESSAGE_RECEIVES {
-            let why = format!("it was received {} times and could not be collected", message.receives);
-            return self.set_aside(message, "message-too-often", why).await;
-        }
         let objects = match message::read(&message.body) {
             Ok(message::Message::Objects(objects)) => objects,
             Ok(message::Message::Test) => {
@@ -358,7 +355,7 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
             }
             Err(why) => return self.set_aside(message, "unreadable-message", why.to_string()).await,
         };
-        drop(message);
+        let too_often = Some(message).filter(|message| message.receives > limits::MESSAGE_RECEIVES);
         let pass = Pass::new(Arc::clone(&self.status), self.now());
         let (mut foreign, mut broken) = (false, false);
         for object in objects {
@@ -376,11 +373,17 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
         let tally = pass.settled().await;
         self.status.count_told(Told::Gone, tally.gone);
         self.note(&tally);
-        match tally.failed_transient + tally.failed_denied {
+        let stays = foreign && !self.delete_foreign;
+        let (transient, denied) = (tally.failed_transient > 0 || broken, tally.failed_denied > 0);
+        match too_often {
             // opentelemetry-collector-contrib#45153: a part that failed keeps the whole message.
-            0 if !broken && (!foreign || self.delete_foreign) => End::Delete,
-            0 if !broken => End::Leave,
-            _ => End::Again { denied: tally.failed_transient == 0 && !broken },
+            _ if !transient && !denied && !stays => End::Delete,
+            _ if !transient && !denied => End::Leave,
+            Some(message) if !denied && !stays => {
+                let why = format!("it was received {} times and could not be collected", message.receives);
+                self.set_aside(message, "message-too-often", why).await
+            }
+            _ => End::Again { denied: !transient },
         }
     }
 
@@ -435,7 +438,7 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
     /// Keeps the text of a message that nothing can be done with.
     async fn set_aside(&self, message: Message, reason: &'static str, why: String) -> End {
         let (source, queue) = (&self.selection.name, self.mailbox.name());
-        log::warn!("source {source}: message {} of queue {queue} is set aside: {why}", message.id);
+        let said = format!("source {source}: message {} of queue {queue} is set aside: {why}", message.id);
         let object = ObjectId { source: source.clone(), bucket: queue.into(), key: message.id };
         let quarantine = self.quarantine.clone();
         let put = blocking(move || {
@@ -443,9 +446,22 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
             quarantine.put(&entry, &message.body)
         });
         match put.await {
-            Ok(_) => {
+            Ok(Kept::Whole) => {
+                log::warn!("{said}");
                 self.status.count_told(Told::SetAside, 1);
                 End::Delete
+            }
+            // Without its text nobody knew what it named.
+            Ok(Kept::Cut | Kept::Counted) => {
+                let text = format!(
+                    "the quarantine is full, so messages that belong there stay in queue {queue}; see what is in it with \
+                     `trailspool quarantine ls`, and mend that and have it tried again with `trailspool quarantine retry`, or \
+                     set `quarantine_max_bytes` higher"
+                );
+                let trouble =
+                    self.raise(Concern::Objects, &Fault::new(Class::Config, "quarantine-full", text));
+                self.lock().left = Some(trouble);
+                End::Again { denied: true }
             }
             Err(error) => {
                 let text = format!("the quarantine cannot be written: {error}");

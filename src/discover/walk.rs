@@ -19,10 +19,11 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use time::Date;
+use time::{Date, UtcDateTime};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
+use super::answers::Answers;
 use super::key::{self, Kind, LogKey, NotALog};
 use super::ledger::Ledger;
 use super::listing::{Listing, Page};
@@ -44,9 +45,13 @@ const RETRY_BASE: Duration = Duration::from_millis(500);
 const RETRY_CAP: Duration = Duration::from_secs(30);
 /// Listings given up in a row, all after transient faults, that end the walk: nothing gets through.
 const GIVE_UP_AFTER: u32 = 3;
-/// Objects refused, and none collected, that end a pass over the hot days: none can be read, and each poll
-/// would ask for all of them again. A deep pass goes on, since what it meets first may be archived.
+/// Objects refused in a pass after which a stream has to show by a [`SAMPLE`] that it can be read, until one of its own
+/// objects was: else each poll would ask for all objects of a bucket whose key is not shared. Others' refusals are no
+/// reason to leave a stream alone: where one account's key is missing, the next one's may be there. Streams that are
+/// listed deep are not held to it, since what they show first may be archived.
 const REFUSED: u64 = 100;
+/// New objects of such a stream that are asked for before the rest.
+const SAMPLE: usize = 4;
 
 /// What a walk needs of S3.
 pub trait Lister: Send + Sync + 'static {
@@ -56,6 +61,11 @@ pub trait Lister: Send + Sync + 'static {
         request: &ListRequest<'_>,
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> impl Future<Output = Result<ListEnd, Fault>> + Send;
+
+    /// The time of the last answer, by its own word.
+    fn told(&self) -> Option<UtcDateTime> {
+        None
+    }
 
     /// What an operator should mend although listings succeed.
     fn warnings(&self) -> Vec<Warning> {
@@ -70,6 +80,10 @@ impl Lister for S3 {
         visit: &mut (dyn FnMut(Listed<'_>) -> ControlFlow<()> + Send),
     ) -> Result<ListEnd, Fault> {
         S3::list(self, request, visit).await
+    }
+
+    fn told(&self) -> Option<UtcDateTime> {
+        UtcDateTime::from_unix_timestamp(S3::told(self)?).ok()
     }
 
     fn warnings(&self) -> Vec<Warning> {
@@ -299,10 +313,17 @@ impl<L: Lister, K: Known> Walk<L, K> {
         let after = window::start_after(&stream, from);
         let until = self.plan.until.map(|day| window::start_after(&stream, day));
         let mut keys = Listing::keys(stream, after);
+        let answers = Arc::default();
         while self.next(&mut keys, Some(slice)).await? {
             let mut at = 0;
             while at < keys.page.len() {
-                (keys, at) = self.queue_new(keys, slice, at).await?;
+                let most = self.portion(slice, &answers);
+                let asked;
+                (keys, at, asked) = self.queue_new(keys, (slice, &answers), at, most).await?;
+                if most == SAMPLE && asked == most && self.pulse.waiting(answers.are_refusals()).await {
+                    self.notes().end.miss(&self.plan, slice, false);
+                    return Ok(());
+                }
             }
             if let Some(backfill) = &mut backfill {
                 backfill.reached(keys.after.as_deref().and_then(window::day_of));
@@ -314,14 +335,28 @@ impl<L: Lister, K: Known> Walk<L, K> {
         Ok(())
     }
 
-    /// Looks up the page's keys from `at` on and queues the new ones, [`limits::LISTED_KEYS`] at most; returns
-    /// how far it came.
-    async fn queue_new(&self, mut keys: Listing, slice: Slice, at: usize) -> Result<(Listing, usize), Ended> {
+    /// How many new objects of a stream may be queued before the next look at what became of them.
+    fn portion(&self, slice: Slice, answers: &Answers) -> usize {
+        let doubtful = self.pass.denied() >= REFUSED && !answers.any_read() && !self.plan.cold.has(slice);
+        if doubtful { SAMPLE } else { limits::LISTED_KEYS }
+    }
+
+    /// Looks up the page's keys from `at` on and queues the new ones, so many at most; returns how far it came, and how
+    /// many these were.
+    async fn queue_new(
+        &self,
+        mut keys: Listing,
+        (slice, answers): (Slice, &Arc<Answers>),
+        at: usize,
+        most: usize,
+    ) -> Result<(Listing, usize, usize), Ended> {
         let sieve = Sieve {
             page: std::mem::take(&mut keys.page),
             stream: std::mem::take(&mut keys.prefix),
             slice,
+            answers: Arc::clone(answers),
             at,
+            most,
             found: Vec::new(),
             seen: Seen::default(),
             end: PassEnd::default(),
@@ -335,16 +370,12 @@ impl<L: Lister, K: Known> Walk<L, K> {
         keys.page = sieve.page;
         keys.prefix = sieve.stream;
         self.notes().take_in(&sieve.seen, &sieve.end);
+        let asked = sieve.found.len();
         for wanted in sieve.found {
             self.pulse.waiting(self.queue.push(self.lane, wanted)).await;
         }
-        let tally = self.pass.tally();
-        let refused = tally.failed_denied >= REFUSED && tally.collected + tally.quarantined == 0;
-        if refused && !self.plan.cold.has(slice) {
-            return Err(self.end(false));
-        }
         match result {
-            Ok(()) => Ok((keys, sieve.at)),
+            Ok(()) => Ok((keys, sieve.at, asked)),
             Err(error) => {
                 self.pass.raise("ledger", &format!("the ledger cannot be read: {error}"), true);
                 Err(self.end(true))
@@ -535,7 +566,10 @@ struct Sieve {
     page: Page,
     stream: String,
     slice: Slice,
+    answers: Arc<Answers>,
     at: usize,
+    /// New ones that are looked for.
+    most: usize,
     found: Vec<queue::Wanted>,
     seen: Seen,
     end: PassEnd,
@@ -554,7 +588,7 @@ impl Sieve {
 
     fn sift_to_bound<K: Known>(&mut self, known: &K) -> Result<(), Box<dyn Error + Send + Sync>> {
         let mut text = String::new();
-        while self.at < self.page.len() && self.found.len() < limits::LISTED_KEYS {
+        while self.at < self.page.len() && self.found.len() < self.most {
             let (name, size) = self.page.entry(self.at);
             text.clear();
             text.push_str(&self.stream);
@@ -614,6 +648,7 @@ impl Sieve {
                 bucket: self.selection.bucket.clone(),
                 key: key.into_text(),
             };
+            let ticket = ticket.told_to(&self.answers);
             self.found.push(queue::Wanted { object, size: Some(size), day, ticket });
         }
         Ok(())

@@ -20,7 +20,7 @@
 //! * no listing of a poll has an upper end, so objects of the future (the box's clock is slow) are found as well;
 //! * all of it follows the bucket as well as the clock: it moves on only to days of which an object was listed,
 //!   so a clock that runs ahead skips nothing, nor does a box that was off for weeks. The clock alone decides how
-//!   soon a slice is swept, never from which day.
+//!   soon a slice is swept, never from which day; and what `start` means, until the bucket has told the time.
 //!
 //! Invariants:
 //! 1. Every object with a stamp in `[done_from, floor)` that arrived up to [`COLD_DAYS`] after it was collected, or was
@@ -54,6 +54,9 @@ pub const REFUSED_TRIES: u8 = 5 + COLD_DAYS as u8;
 /// Slices with something outstanding that one pass takes at once. What is fresh waits for no more of a backfill than
 /// this, and a restart repeats no more.
 pub const OUTSTANDING_SLICES: usize = 8;
+
+/// What two clocks may differ by, and a label of five minutes is long.
+const CLOCKS_DIFFER: Duration = Duration::minutes(5);
 
 /// Where [`Start::All`] begins: before every day that a key can name.
 const BEGINNING: Date = match Date::from_calendar_date(0, Month::January, 1) {
@@ -205,6 +208,25 @@ impl Progress {
             self.scope = scope;
             self.reopen(self.lowest());
         }
+    }
+
+    /// Takes up what the bucket says of the time: where `start` lies later than if it were resolved now, the clock ran
+    /// ahead when that was done, and what lies between is still wanted. Whether that was so.
+    ///
+    /// This machine's own clock says nothing of it: one that stands back after a restart without a battery looks the same,
+    /// and is not to bring back the years between.
+    pub fn mend(&mut self, told: PrimitiveDateTime) -> bool {
+        let start = resolve(self.configured, told);
+        if self.start - start <= CLOCKS_DIFFER {
+            return false;
+        }
+        if self.round.is_none() {
+            *self = Progress::first(self.configured, self.scope, told);
+        } else {
+            self.start = start;
+            self.reopen(start.date());
+        }
+        true
     }
 
     /// What the poll that begins now has to list. `fresh_first`: no more of a backfill than has been begun.

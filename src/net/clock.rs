@@ -10,25 +10,37 @@ const EARLIEST: u64 = 1_793_491_200;
 /// Nothing is known yet.
 const UNKNOWN: i64 = i64::MIN;
 
-/// How far the servers' clocks are ahead of ours, by the `Date` of their last answer.
+/// What the servers' clocks say, by the `Date` of their last answer.
 #[derive(Debug)]
-pub struct Clock(AtomicI64);
+pub struct Clock {
+    /// Seconds that they are ahead of ours.
+    ahead: AtomicI64,
+    /// Seconds since 1970.
+    told: AtomicI64,
+}
 
 impl Default for Clock {
     fn default() -> Clock {
-        Clock(AtomicI64::new(UNKNOWN))
+        Clock { ahead: AtomicI64::new(UNKNOWN), told: AtomicI64::new(UNKNOWN) }
     }
 }
 
 impl Clock {
     /// An answer that came at `now` says that it was made at `date`.
     pub fn observe(&self, date: SystemTime, now: SystemTime) {
-        self.0.store(seconds_from(now, date), Ordering::Relaxed);
+        self.ahead.store(seconds_from(now, date), Ordering::Relaxed);
+        self.told.store(seconds_from(SystemTime::UNIX_EPOCH, date), Ordering::Relaxed);
     }
 
     /// Seconds that the servers are ahead of this machine, if any has said the time.
     pub fn ahead(&self) -> Option<i64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&seconds| seconds != UNKNOWN)
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|&seconds| seconds != UNKNOWN)
+    }
+
+    /// When the last answer was made, in seconds since 1970, if any has said so. However this machine's clock has moved
+    /// since, that time is past.
+    pub fn told(&self) -> Option<i64> {
+        Some(self.told.load(Ordering::Relaxed)).filter(|&seconds| seconds != UNKNOWN)
     }
 
     /// How wrong this machine's clock is, in words, when it is too far off.
@@ -99,6 +111,7 @@ mod tests {
             };
             clock.observe(date, now);
             assert_eq!(clock.ahead(), Some(ahead));
+            assert_eq!(clock.told(), Some(EARLIEST as i64 + 1_000_000 + ahead));
             match (clock.skew(), words) {
                 (None, None) => {}
                 (Some(text), Some(words)) => assert!(text.contains(words), "{text}"),

@@ -35,7 +35,7 @@ const STATUS: Duration = Duration::from_secs(30);
 /// What a hanging blocking call may hold up the end of the process.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Causes of trouble that the configuration, rather than a permission, has to mend.
-const CONFIG_CAUSES: [&str; 17] = [
+const CONFIG_CAUSES: [&str; 18] = [
     "config",
     "bad-answer",
     "no-bucket",
@@ -53,6 +53,7 @@ const CONFIG_CAUSES: [&str; 17] = [
     "proxy",
     "proxy-auth",
     "proxy-refused",
+    "quarantine-full",
 ];
 
 /// Runs the agent until it is told to stop, or, with `once`, until everything is collected and delivered.

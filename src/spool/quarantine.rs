@@ -138,7 +138,7 @@ impl<D: Disk> Quarantine<D> {
         Quarantine::bounded(disk, max_bytes, limits::QUARANTINE_ENTRIES)
     }
 
-    fn bounded(disk: D, max_bytes: u64, max_entries: u64) -> io::Result<Quarantine<D>> {
+    pub(crate) fn bounded(disk: D, max_bytes: u64, max_entries: u64) -> io::Result<Quarantine<D>> {
         disk.create_dir(DIR)?;
         atomic::sweep(&disk, DIR)?;
         let mut totals = Totals::default();

@@ -20,6 +20,7 @@ struct Post(Arc<Mutex<Letters>>);
 #[derive(Default)]
 struct Letters {
     letters: Vec<Letter>,
+    sent: u64,
     receipts: u64,
     /// What the next requests of each kind meet.
     receive_faults: VecDeque<Fault>,
@@ -33,6 +34,7 @@ struct Letters {
 }
 
 struct Letter {
+    id: Box<str>,
     body: String,
     receipt: u64,
     visible_at: Option<Instant>,
@@ -49,8 +51,21 @@ impl Post {
     }
 
     fn send(&self, keys: &[&str]) {
-        let body = serde_json::json!({"s3Bucket": "bucket", "s3ObjectKey": keys}).to_string();
-        self.lock().letters.push(Letter { body, receipt: 0, visible_at: None, receives: 0 });
+        self.send_text(&serde_json::json!({"s3Bucket": "bucket", "s3ObjectKey": keys}).to_string());
+    }
+
+    fn send_text(&self, text: &str) {
+        let mut inner = self.lock();
+        inner.sent += 1;
+        let (id, body) = (format!("m{}", inner.sent).into(), text.to_owned());
+        inner.letters.push(Letter { id, body, receipt: 0, visible_at: None, receives: 0 });
+    }
+
+    /// As if all of them had come so often, and were there again.
+    fn received_before(&self, times: u32) {
+        for letter in &mut self.lock().letters {
+            (letter.receives, letter.visible_at) = (times, None);
+        }
     }
 
     fn left(&self) -> usize {
@@ -86,7 +101,7 @@ impl Mailbox for Post {
                     letter.receives += 1;
                     letter.visible_at = Some(now + hidden);
                     messages.push(Message {
-                        id: "m".into(),
+                        id: letter.id.clone(),
                         receipt: receipts.to_string().into(),
                         receives: letter.receives,
                         body: letter.body.clone().into_bytes(),
@@ -193,6 +208,8 @@ struct World {
     queue: Queue,
     status: Arc<SourceStatus>,
     disk: FaultDisk,
+    /// Its bounds: entries, and bytes.
+    quarantine: (u64, u64),
     stop: watch::Sender<bool>,
     fetched: Arc<AtomicU64>,
 }
@@ -205,6 +222,7 @@ impl World {
             queue: Queue::new(1, 64),
             status: Arc::new(SourceStatus::new("prod")),
             disk: FaultDisk::new(),
+            quarantine: (limits::QUARANTINE_ENTRIES, 1 << 20),
             stop: watch::Sender::new(false),
             fetched: Arc::default(),
         }
@@ -212,7 +230,8 @@ impl World {
 
     fn receiver(&self, method: Method) -> Receiver<Post, Entries, FaultDisk> {
         let source = crate::config::Source { method, ..testing::source("prod") };
-        let quarantine = Quarantine::open(self.disk.clone(), 1 << 20).unwrap();
+        let (entries, bytes) = self.quarantine;
+        let quarantine = Quarantine::bounded(self.disk.clone(), bytes, entries).unwrap();
         Receiver::new(
             &source,
             self.mail.clone(),
@@ -324,6 +343,46 @@ async fn a_receipt_out_of_date_is_counted_and_the_message_deleted_when_it_comes_
     world.mail.send(&[&key(1)]);
     assert_eq!(world.start(Method::Sqs, true).await.unwrap(), None);
     assert_eq!((world.told(Told::Stale), world.told(Told::Deleted), world.fetched.load(Relaxed)), (1, 1, 1));
+}
+
+/// What other agents are to take, or an operator has to permit first, is in the queue as long as the queue keeps it.
+#[tokio::test(start_paused = true)]
+async fn a_message_for_others_or_of_refused_objects_stays_however_often_it_came() {
+    let world = World::new();
+    world.worker(Duration::ZERO, |_, n| (n == 0).then_some(FailKind::Denied));
+    world.mail.send(&[&key(1)]);
+    world.mail.send_text(&serde_json::json!({"s3Bucket": "others", "s3ObjectKey": [key(2)]}).to_string());
+    for (collected, left) in [(0, 2), (1, 1)] {
+        world.mail.received_before(250);
+        assert_eq!(world.start(Method::Sqs, true).await.unwrap(), None);
+        assert_eq!((world.entries.keys().len(), world.mail.left()), (collected, left));
+        assert_eq!(world.told(Told::SetAside), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_objects_fail_again_and_again_is_set_aside_when_it_came_too_often() {
+    let world = World::new();
+    let bad = key(2);
+    world.worker(Duration::ZERO, move |key, _| (key == bad).then_some(FailKind::Transient));
+    (1..3).for_each(|n| world.mail.send(&[&key(n)]));
+    world.mail.received_before(limits::MESSAGE_RECEIVES);
+    assert_eq!(world.start(Method::Sqs, true).await.unwrap(), None);
+    assert_eq!((world.mail.left(), world.told(Told::Deleted), world.told(Told::SetAside)), (0, 2, 1));
+    assert_eq!(world.entries.keys(), BTreeSet::from([key(1)]), "what can be collected is, however late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_whose_text_the_quarantine_has_no_room_is_not_deleted() {
+    for (entries, bytes) in [(1, 1 << 20), (limits::QUARANTINE_ENTRIES, 4000)] {
+        let world = World { quarantine: (entries, bytes), ..World::new() };
+        for (text, trouble) in [("hello".to_owned(), None), ("again ".repeat(400), Some("quarantine-full"))] {
+            world.mail.send_text(&text);
+            let left = world.start(Method::Sqs, true).await.unwrap();
+            assert_eq!(left.map(|left| left.cause), trouble);
+        }
+        assert_eq!((world.mail.left(), world.told(Told::SetAside)), (1, 1));
+    }
 }
 
 /// SQS delivers at least once: the second finds the first at work, waits for it, and finds the object known.
