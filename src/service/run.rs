@@ -9,6 +9,7 @@ use std::future::pending;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -123,17 +124,7 @@ async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, 
         stages.ready();
         board.show(Some(agent.view()));
         let end = mind(&mut agent, &mut signals, options, deadline, (stages, &lock)).await;
-        match end {
-            End::Reload(_) | End::Removed => notify::status("stopping what is at work, to start anew"),
-            _ => {
-                notify::stopping();
-                notify::status("stopping: storing what was fetched, delivering what is stored");
-            }
-        }
-        tokio::select! {
-            () = agent.stop() => {}
-            () = signals.stop() => warn!("told twice: stopping at once; the next start goes on from the last commit"),
-        }
+        let end = stop(&mut agent, &mut signals, end).await;
         board.show(None);
         match end {
             End::Reload(new) => before = Some(std::mem::replace(&mut config, new)),
@@ -165,6 +156,32 @@ enum End {
     Removed,
     Once(Vec<Trouble>),
     TimedOut,
+}
+
+/// Stops the agent, and minds the signals meanwhile: one that is told to stop is not started anew, whatever it was
+/// stopped for, and is waited for, since the next start must not find its storekeeper still at work. Told once more, it
+/// is left where it is: the process ends with it. Returns why it was stopped in the end.
+async fn stop(agent: &mut Agent, signals: &mut Signals, mut end: End) -> End {
+    let mut stopped = pin!(agent.stop());
+    loop {
+        let anew = matches!(end, End::Reload(_) | End::Removed);
+        if anew {
+            notify::status("stopping what is at work, to start anew");
+        } else {
+            notify::stopping();
+            notify::status("stopping: storing what was fetched, delivering what is stored");
+        }
+        tokio::select! {
+            () = &mut stopped => return end,
+            () = signals.stop() => if anew {
+                info!("told to stop: there is no new start");
+                end = End::Stopped;
+            } else {
+                warn!("told twice: stopping at once; the next start goes on from the last commit");
+                return end;
+            }
+        }
+    }
 }
 
 async fn mind(
