@@ -170,6 +170,7 @@ impl<D: Disk> Storekeeper<D> {
 
     /// Works until every sender of jobs is gone, then commits, saves the ledger and returns.
     pub fn run(mut self, jobs: &Receiver<Job>) {
+        self.forget();
         loop {
             self.pulse.idle();
             let job = jobs.recv_timeout(self.patience());
@@ -198,6 +199,18 @@ impl<D: Disk> Storekeeper<D> {
                 self.reclaim();
             }
             Err(fault) => error!("{fault}, and read again at the next start"),
+        }
+    }
+
+    /// The start has come to its end: what the outputs of a former configuration had left is not wanted any more.
+    fn forget(&self) {
+        match self.spool.forget_other_outputs() {
+            Ok(gone) => gone.iter().for_each(|output| {
+                warn!("output {output:?} is not configured any more: its cursor is removed");
+            }),
+            Err(fault) => {
+                warn!("{fault} (an output that is not configured any more); the next start tries it again")
+            }
         }
     }
 
