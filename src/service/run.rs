@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::future::pending;
 use std::io::{IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ use crate::cli::RunOptions;
 use crate::config::{self, Config};
 use crate::discover::status::Trouble;
 use crate::error::Exit;
+use crate::spool::std_disk::StdDisk;
 use crate::status::{self, Board};
 
 /// How often the progress line of `--once` is drawn on a terminal.
@@ -298,9 +299,11 @@ struct Lock(File);
 impl Lock {
     fn take(state_dir: &Path) -> Result<Lock, String> {
         let path = state_dir.join("lock");
+        // The first that is made of a state directory, and like all else in it: durable, and open to nobody else, who
+        // could hold the lock.
         let open = || -> std::io::Result<File> {
-            std::fs::create_dir_all(state_dir)?;
-            File::options().create(true).write(true).truncate(false).open(&path)
+            StdDisk::open(state_dir)?;
+            File::options().create(true).write(true).truncate(false).mode(0o600).open(&path)
         };
         let file = open().map_err(|fault| {
             format!(
@@ -363,4 +366,27 @@ impl Signals {
 enum Told {
     Stop(&'static str),
     Reload,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_the_lock_makes_is_the_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = folder.path().join("a/b");
+        let lock = Lock::take(&state_dir).unwrap();
+        let mode =
+            |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode("a"), mode("a/b"), mode("a/b/lock")], [0o700, 0o700, 0o600]);
+
+        let second = Lock::take(&state_dir).err().unwrap();
+        assert!(second.contains("another trailspool is at work"), "{second}");
+        assert!(!lock.is_removed());
+        std::fs::remove_dir_all(&state_dir).unwrap();
+        assert!(lock.is_removed());
+    }
 }
