@@ -69,6 +69,7 @@ struct Place {
     disk: FaultDisk,
     spool: Arc<Spool<FaultDisk>>,
     ledger: Arc<Ledger<FaultDisk>>,
+    quarantine: Quarantine<FaultDisk>,
     status: Arc<StoreStatus>,
     stop: Arc<AtomicBool>,
     jobs: Option<mpsc::Sender<Job>>,
@@ -97,7 +98,7 @@ fn place_with(disk: FaultDisk, ledger: Ledger<FaultDisk>) -> Place {
         &config,
         (writer, spool.clone()),
         ledger.clone(),
-        quarantine,
+        quarantine.clone(),
         remembered,
         (stop.clone(), status.clone()),
     );
@@ -105,7 +106,18 @@ fn place_with(disk: FaultDisk, ledger: Ledger<FaultDisk>) -> Place {
     let thread = thread::spawn(move || keeper.run(&work));
     let pass = Pass::new(Arc::new(SourceStatus::new("prod")), NOW);
     let queue = Queue::new(1, 16);
-    Place { disk, spool, ledger, status, stop, jobs: Some(jobs), thread: Some(thread), queue, pass }
+    Place {
+        disk,
+        spool,
+        ledger,
+        quarantine,
+        status,
+        stop,
+        jobs: Some(jobs),
+        thread: Some(thread),
+        queue,
+        pass,
+    }
 }
 
 fn key(n: u32) -> LogKey {
@@ -347,6 +359,24 @@ fn an_insert_that_is_given_up_at_a_stop_is_overtaken_by_nothing() {
         assert!(ledger.contains("prod", key.day(), key.as_str()).unwrap(), "{}", key.as_str());
     }
     assert_eq!(ledger.books("prod").objects_collected, 2, "each once");
+}
+
+#[test]
+fn many_broken_records_of_one_object_leave_room_in_the_quarantine_for_others() {
+    let mut place = place(FaultDisk::new());
+    let many = 5000;
+    let nulls = format!("{{\"Records\":[{}]}}", vec!["null"; many as usize].join(","));
+    let _ = place.hand_over(0, nulls.as_bytes(), Purpose::Collect);
+    assert_eq!(place.settled().collected, 1);
+    let Counts { records, quarantined, .. } = place.ledger.books("prod").counts;
+    assert_eq!((records, quarantined), (many, many), "the books balance");
+    let totals = place.quarantine.totals();
+    let kept = limits::QUARANTINE_RECORDS;
+    assert_eq!((totals.entries, totals.only_counted), (kept, many - kept));
+    let _ = place.hand_over(1, b"{\"Records\":[null]}", Purpose::Collect);
+    assert_eq!(place.settled().collected, 2);
+    assert_eq!(place.quarantine.totals().entries, kept + 1);
+    place.stop();
 }
 
 #[test]
