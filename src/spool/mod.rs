@@ -48,7 +48,7 @@ pub use position::{Committed, Position};
 pub use quarantine::Quarantine;
 pub use reader::{Reader, Visit};
 pub use recovery::{Opened, Recovery, open};
-pub use view::{Sight, View};
+pub use view::{Origin, Sight, View};
 pub use writer::{Uncommitted, Writer};
 
 use crate::limits;
