@@ -441,3 +441,28 @@ fn sighup_takes_up_a_good_configuration_and_refuses_a_broken_one() {
     run.signal(Signal::SIGTERM);
     run.wait(Duration::from_secs(30)).expect_code(0);
 }
+
+/// What only the start finds out, here that a file of certificates holds none that can be read, refuses a
+/// configuration as well. Nothing of the old one may be gone by then: not how far its output had come.
+#[test]
+fn a_configuration_that_is_refused_at_its_start_costs_the_old_one_nothing() {
+    let mut bench = Bench::new(&Plan { objects: 10, ..plan(20) });
+    let truth = truth(&bench.bucket.objects, &nothing);
+    let mut run = bench.home.start(&[]);
+    run.until("everything is written", |_| bench.written().len() as u64 == truth.kept);
+
+    let file = bench.home.path("ca.pem");
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n").expect("a file");
+    let renamed = http_output("renamed", "https://127.0.0.1:9/") + &format!("ca_file = {file:?}\n");
+    let old = std::mem::replace(&mut bench.setup.outputs, renamed);
+    bench.home.configure(&bench.setup);
+    run.signal(Signal::SIGHUP);
+    run.until("the configuration is refused", |run| run.log().contains("the old configuration stays"));
+    run.signal(Signal::SIGTERM);
+    run.wait(Duration::from_secs(60)).expect_code(0);
+
+    bench.setup.outputs = old;
+    bench.home.configure(&bench.setup);
+    assert_books(&bench.home.once().expect_code(0), &truth);
+    assert_eq!(bench.written().len() as u64, truth.kept, "nothing is written again");
+}

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use common::agent::{Home, Run, Setup, file_output};
+use common::agent::{Home, Run, Setup, file_output, http_output};
 use common::bucket::{Bucket, Plan, yesterday};
 use common::s3_server::{Faults, S3Server};
 use nix::sys::signal::Signal;
@@ -104,6 +104,31 @@ fn the_manager_hears_of_the_start_the_progress_a_reload_and_the_stop() {
     run.wait(Duration::from_secs(60)).expect_code(0);
 }
 
+/// A stop that comes while a reload still waits for an output is a stop, and the last one.
+#[test]
+fn a_stop_during_a_reload_is_obeyed_and_nothing_is_started_anew() {
+    let bucket = Bucket::generate(&Plan::small(1, yesterday()));
+    let server = S3Server::start(&bucket, Faults::default());
+    let home = Home::new();
+    // Nobody listens there: what was collected waits, and the agent that stops waits for it.
+    home.configure(&Setup::new(&server, &bucket.name, http_output("siem", "http://127.0.0.1:9/")));
+    let (mut manager, mut run) = Manager::start(&home, &[], None);
+    manager.until("READY=1");
+    run.until("something waits for the output", |run| run.log().contains("siem"));
+
+    run.signal(Signal::SIGHUP);
+    manager.until("STATUS=stopping what is at work");
+    run.signal(Signal::SIGTERM);
+    while let line = manager.next()
+        && line != "STOPPING=1"
+    {
+        assert_ne!(line, "READY=1", "it was started anew; its log:\n{}", run.log());
+    }
+    drop(manager);
+    let end = run.wait(Duration::from_secs(60)).expect_code(0);
+    assert!(!end.stderr.contains("told twice"), "{}", end.stderr);
+}
+
 #[cfg(not(feature = "wedge"))]
 #[test]
 fn this_build_has_no_switch_that_makes_a_stage_stand_still() {
@@ -197,7 +222,7 @@ mod wedge {
             S3Server::start(&bucket, Faults { latency: Duration::from_secs(2), ..Faults::default() });
         let home = Home::new();
         // Nobody listens there: every connection is refused, and the output pauses between its tries.
-        let siem = common::agent::http_output("siem", "http://127.0.0.1:9/");
+        let siem = http_output("siem", "http://127.0.0.1:9/");
         home.configure(&Setup::new(&server, &bucket.name, siem));
         let (mut manager, run) = Manager::start(&home, &[], None);
         manager.until("READY=1");

@@ -297,14 +297,32 @@ fn outputs_come_and_go() {
     drop(opened);
 
     let opened = open(&disk, options(&["siem", "new"]), START);
-    assert!(opened.recovery.notes[0].contains("archive"), "{:?}", opened.recovery);
-    assert_eq!(disk.list("cursors").unwrap().len(), 1, "a forgotten output holds no segments");
+    assert_eq!(disk.list("cursors").unwrap().len(), 2, "the configuration may yet be refused");
+    assert_eq!(opened.spool.forget_other_outputs().unwrap(), ["archive"]);
+    assert_eq!(disk.list("cursors").unwrap().len(), 1);
+    assert_eq!(opened.spool.forget_other_outputs().unwrap(), [""; 0]);
     assert_eq!(opened.spool.cursor("siem").unwrap().delivered, 120);
     assert_eq!(read_all(&mut opened.spool.reader("siem").unwrap()).0, ["late#0", "late#1"]);
     let (seen, last) = read_all(&mut opened.spool.reader("new").unwrap());
     assert!(seen.ends_with(&["late#0".into(), "late#1".into()]) && seen.len() < expected.len());
     assert_eq!(last.delivered, seen.len() as u64);
     assert!(opened.spool.reader("archive").is_err());
+}
+
+/// Or a start that is refused for another reason would have cut off what was delivered.
+#[test]
+fn what_any_cursor_has_passed_is_rotten_and_not_torn() {
+    let disk = FaultDisk::new();
+    filled(&disk, 40);
+    let opened = open(&disk, options(&["siem", "archive"]), START);
+    let (_, last) = read_all(&mut opened.spool.reader("archive").unwrap());
+    opened.spool.advance("archive", last);
+    opened.spool.save("archive").unwrap();
+    let committed = opened.spool.committed();
+    let (path, offset) = find(&disk, "k39#0");
+    disk.flip(&path, offset, 1);
+    let opened = open(&disk, options(&["siem"]), START);
+    assert_eq!((opened.spool.committed(), opened.recovery.damaged), (committed, 1));
 }
 
 #[test]

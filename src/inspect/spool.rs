@@ -13,7 +13,7 @@ use crate::record::ObjectId;
 use crate::select::Attributors;
 use crate::spool::frame::Frame;
 use crate::spool::std_disk::StdDisk;
-use crate::spool::{Cursor, Position, Sight, View};
+use crate::spool::{Cursor, Origin, Position, Sight, View};
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn ls(place: &Place, as_json: bool, out: &mut Out) -> Result<Exit, Failure> {
         .iter()
         .map(|output| Backlog { output: &output.name, cursor: saved(&output.name), records: 0, bytes: 0 })
         .collect();
-    view.walk(view.begin(), &mut |sight| {
+    let left = view.walk(view.begin(), &mut |sight| {
         let at = match &sight {
             Sight::Frame { at, .. } | Sight::Damaged { at, .. } => *at,
         };
@@ -126,6 +126,7 @@ fn ls(place: &Place, as_json: bool, out: &mut Out) -> Result<Exit, Failure> {
         }
         ControlFlow::Continue(())
     })?;
+    segments.retain(|segment| segment.number >= left.segment);
     out.text(&if as_json {
         ls_json(&view, &segments, &backlogs)
     } else {
@@ -246,20 +247,23 @@ fn cat(place: &Place, asked: &Cat, out: &mut Out) -> Result<Exit, Failure> {
         };
         if object.as_ref().is_none_or(|(known, _)| *known != begin) {
             match view.object(begin) {
-                Ok(found) => object = found.map(|found| (begin, found)),
+                Ok(Origin::Object(found)) => object = Some((begin, found)),
+                // The end of an object that every output has acknowledged.
+                Ok(Origin::Removed) => return ControlFlow::Continue(()),
+                Ok(Origin::Damaged) => {
+                    damaged += 1;
+                    complain(&format!(
+                        "the begin frame at {begin} is damaged: nobody knows where its records are from"
+                    ));
+                    return ControlFlow::Continue(());
+                }
                 Err(error) => {
                     failed = Some(error);
                     return ControlFlow::Break(());
                 }
             }
         }
-        let Some((_, object)) = &object else {
-            damaged += 1;
-            complain(&format!(
-                "the begin frame at {begin} is damaged: nobody knows where its records are from"
-            ));
-            return ControlFlow::Continue(());
-        };
+        let Some((_, object)) = &object else { return ControlFlow::Continue(()) };
         for (index, record) in records.skip(std::mem::take(&mut skip)) {
             if left == 0 || out.gone {
                 return ControlFlow::Break(());

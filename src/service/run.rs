@@ -7,8 +7,9 @@
 use std::fs::File;
 use std::future::pending;
 use std::io::{IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::cli::RunOptions;
 use crate::config::{self, Config};
 use crate::discover::status::Trouble;
 use crate::error::Exit;
+use crate::spool::std_disk::StdDisk;
 use crate::status::{self, Board};
 
 /// How often the progress line of `--once` is drawn on a terminal.
@@ -124,17 +126,7 @@ async fn supervise(options: &RunOptions, mut lock: Lock) -> Result<Exit, (Exit, 
         stages.ready();
         board.show(Some(agent.view()));
         let end = mind(&mut agent, &mut signals, options, deadline, (stages, &lock)).await;
-        match end {
-            End::Reload(_) | End::Removed => notify::status("stopping what is at work, to start anew"),
-            _ => {
-                notify::stopping();
-                notify::status("stopping: storing what was fetched, delivering what is stored");
-            }
-        }
-        tokio::select! {
-            () = agent.stop() => {}
-            () = signals.stop() => warn!("told twice: stopping at once; the next start goes on from the last commit"),
-        }
+        let end = stop(&mut agent, &mut signals, end).await;
         board.show(None);
         match end {
             End::Reload(new) => before = Some(std::mem::replace(&mut config, new)),
@@ -166,6 +158,32 @@ enum End {
     Removed,
     Once(Vec<Trouble>),
     TimedOut,
+}
+
+/// Stops the agent, and minds the signals meanwhile: one that is told to stop is not started anew, whatever it was
+/// stopped for, and is waited for, since the next start must not find its storekeeper still at work. Told once more, it
+/// is left where it is: the process ends with it. Returns why it was stopped in the end.
+async fn stop(agent: &mut Agent, signals: &mut Signals, mut end: End) -> End {
+    let mut stopped = pin!(agent.stop());
+    loop {
+        let anew = matches!(end, End::Reload(_) | End::Removed);
+        if anew {
+            notify::status("stopping what is at work, to start anew");
+        } else {
+            notify::stopping();
+            notify::status("stopping: storing what was fetched, delivering what is stored");
+        }
+        tokio::select! {
+            () = &mut stopped => return end,
+            () = signals.stop() => if anew {
+                info!("told to stop: there is no new start");
+                end = End::Stopped;
+            } else {
+                warn!("told twice: stopping at once; the next start goes on from the last commit");
+                return end;
+            }
+        }
+    }
 }
 
 async fn mind(
@@ -282,9 +300,11 @@ struct Lock(File);
 impl Lock {
     fn take(state_dir: &Path) -> Result<Lock, String> {
         let path = state_dir.join("lock");
+        // The first that is made of a state directory, and like all else in it: durable, and open to nobody else, who
+        // could hold the lock.
         let open = || -> std::io::Result<File> {
-            std::fs::create_dir_all(state_dir)?;
-            File::options().create(true).write(true).truncate(false).open(&path)
+            StdDisk::open(state_dir)?;
+            File::options().create(true).write(true).truncate(false).mode(0o600).open(&path)
         };
         let file = open().map_err(|fault| {
             format!(
@@ -347,4 +367,27 @@ impl Signals {
 enum Told {
     Stop(&'static str),
     Reload,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_the_lock_makes_is_the_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = folder.path().join("a/b");
+        let lock = Lock::take(&state_dir).unwrap();
+        let mode =
+            |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode("a"), mode("a/b"), mode("a/b/lock")], [0o700, 0o700, 0o600]);
+
+        let second = Lock::take(&state_dir).err().unwrap();
+        assert!(second.contains("another trailspool is at work"), "{second}");
+        assert!(!lock.is_removed());
+        std::fs::remove_dir_all(&state_dir).unwrap();
+        assert!(lock.is_removed());
+    }
 }

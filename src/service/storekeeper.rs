@@ -114,6 +114,8 @@ pub struct Storekeeper<D: Disk> {
     disk_backoff: Backoff,
     /// The last attempt to save or to remove segments failed, and that was told.
     reclaim_fault: bool,
+    /// The agent stops, and the ledger lacks objects of the spool: see [`Storekeeper::enter`].
+    behind: bool,
     stop: Arc<AtomicBool>,
     status: Arc<StoreStatus>,
     pulse: Arc<Pulse>,
@@ -156,6 +158,7 @@ impl<D: Disk> Storekeeper<D> {
             reclaimed: Instant::now(),
             disk_backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             reclaim_fault: false,
+            behind: false,
             stop,
             status,
             pulse: Arc::default(),
@@ -170,6 +173,7 @@ impl<D: Disk> Storekeeper<D> {
 
     /// Works until every sender of jobs is gone, then commits, saves the ledger and returns.
     pub fn run(mut self, jobs: &Receiver<Job>) {
+        self.forget();
         loop {
             self.pulse.idle();
             let job = jobs.recv_timeout(self.patience());
@@ -201,6 +205,18 @@ impl<D: Disk> Storekeeper<D> {
         }
     }
 
+    /// The start has come to its end: what the outputs of a former configuration had left is not wanted any more.
+    fn forget(&self) {
+        match self.spool.forget_other_outputs() {
+            Ok(gone) => gone.iter().for_each(|output| {
+                warn!("output {output:?} is not configured any more: its cursor is removed");
+            }),
+            Err(fault) => {
+                warn!("{fault} (an output that is not configured any more); the next start tries it again")
+            }
+        }
+    }
+
     /// How long the next job may be waited for.
     fn patience(&self) -> Duration {
         match self.first_ended {
@@ -218,6 +234,9 @@ impl<D: Disk> Storekeeper<D> {
     fn take(&mut self, job: Job) {
         let Job { wanted, mut body, purpose, read } = job;
         let stored = match &purpose {
+            _ if self.behind => {
+                Err(Missed::Later("stopping before the ledger could be written; it is fetched again".into()))
+            }
             Purpose::Collect => self.collect(&wanted, &mut body),
             Purpose::SetAside(unfit) => self.set_aside(&wanted, &mut body, unfit),
         };
@@ -303,11 +322,16 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// One fsync for everything that has ended; then, and only then, ledger and tickets. Break: the disk
-    /// failed, and the writer is back at the commit before (an open object is gone as well).
+    /// failed, now or at an insert that was given up, and the writer is back at the commit before (an open object is
+    /// gone as well).
     fn commit(&mut self) -> ControlFlow<()> {
         self.first_ended = None;
         if self.ended.is_empty() {
             return ControlFlow::Continue(());
+        }
+        if self.behind {
+            self.take_back();
+            return ControlFlow::Break(());
         }
         let committed = match self.writer.commit() {
             Ok(committed) => committed,
@@ -333,7 +357,8 @@ impl<D: Disk> Storekeeper<D> {
     }
 
     /// Enters what was committed into the ledger. It is in the spool, so there is no way but forward: a ledger
-    /// that cannot be written is waited for, or, when the agent stops, rebuilt from the spool at the next start.
+    /// that cannot be written is waited for, or, when the agent stops, rebuilt from the spool at the next start. Then
+    /// nothing more is committed: the next insert would carry the checkpoint past what this one lacks.
     fn enter(&mut self, committed: &Committed) {
         loop {
             let entries: Vec<Entry<'_>> = self
@@ -353,13 +378,14 @@ impl<D: Disk> Storekeeper<D> {
             };
             self.status.raise(&fault, fault.kind());
             if self.pause().is_break() {
+                self.behind = true;
                 return;
             }
         }
     }
 
-    /// After a disk error: what came since the last commit is not in the spool, and is fetched again.
-    fn recover(&mut self, fault: &SpoolError) {
+    /// What came since the last commit is not in the spool, and is fetched again.
+    fn take_back(&mut self) {
         for ended in self.ended.drain(..) {
             ended.wanted.ticket.settle(Outcome::Failed(FailKind::Transient));
         }
@@ -367,6 +393,11 @@ impl<D: Disk> Storekeeper<D> {
         self.writer.rollback();
         self.remembered.window().rollback();
         self.selectors.iter_mut().for_each(|(_, selector)| selector.rollback());
+    }
+
+    /// After a disk error: back to the last commit, then wait for the disk.
+    fn recover(&mut self, fault: &SpoolError) {
+        self.take_back();
         self.status.raise(fault, fault.kind());
         while self.pause().is_continue() {
             // Room may come from what the outputs have taken meanwhile.

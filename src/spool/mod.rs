@@ -48,7 +48,7 @@ pub use position::{Committed, Position};
 pub use quarantine::Quarantine;
 pub use reader::{Reader, Visit};
 pub use recovery::{Opened, Recovery, open};
-pub use view::{Sight, View};
+pub use view::{Origin, Sight, View};
 pub use writer::{Uncommitted, Writer};
 
 use crate::limits;
@@ -339,6 +339,24 @@ impl<D: Disk> Spool<D> {
     pub fn save(&self, output: &str) -> io::Result<()> {
         let index = self.index(output).map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
         self.save_cursor(index)
+    }
+
+    /// Removes the cursors of outputs that the spool was not opened with, and returns whose they were. For when the
+    /// configuration is at work: until then the one before it may come back. One that cannot be removed holds nothing.
+    pub fn forget_other_outputs(&self) -> Result<Vec<String>, SpoolError> {
+        let mut gone = Vec::new();
+        for (name, _) in self.disk.list(cursor::DIR).map_err(SpoolError::disk("list", cursor::DIR))? {
+            let Some(output) = cursor::output(&name).filter(|output| self.index(output).is_err()) else {
+                continue;
+            };
+            let path = cursor::path(output);
+            self.disk.remove(&path).map_err(SpoolError::disk("remove", path))?;
+            gone.push(output.to_owned());
+        }
+        if !gone.is_empty() {
+            self.disk.sync_dir(cursor::DIR).map_err(SpoolError::disk("sync", cursor::DIR))?;
+        }
+        Ok(gone)
     }
 
     /// How far an output has acknowledged.

@@ -85,8 +85,7 @@ pub fn open<D: Disk>(
     }
     let mut recovery = Recovery::default();
     let mut cursors = load_cursors(&disk, &options, &mut recovery)?;
-    // Everything before the furthest place that somebody durably names is durable.
-    let known = cursors.iter().flatten().map(|cursor| cursor.frame).fold(replay_from, Position::max);
+    let known = furthest(&disk, replay_from)?;
 
     let files = list(&disk)?;
     let highest = files.last().map_or(0, |file| file.number).max(known.segment);
@@ -383,21 +382,13 @@ fn shorten<D: Disk>(disk: &D, segment: u64, len: u64) -> Result<(), SpoolError> 
     done.map_err(SpoolError::disk("cut", segment::path(segment)))
 }
 
-/// The cursors as they were kept, in the order of the outputs. Those of other outputs are removed: they would hold
-/// segments for ever.
+/// The cursors as they were kept, in the order of the outputs. Those of other outputs hold no segment, and stay: the
+/// configuration may yet be refused, and the one before it wants them ([`Spool::forget_other_outputs`]).
 fn load_cursors<D: Disk>(
     disk: &D,
     options: &Options,
     recovery: &mut Recovery,
 ) -> Result<Vec<Option<Cursor>>, SpoolError> {
-    for (name, _) in disk.list(cursor::DIR).map_err(SpoolError::disk("list", cursor::DIR))? {
-        let Some(output) = cursor::output(&name) else { continue };
-        if !options.outputs.iter().any(|known| **known == *output) {
-            let path = cursor::path(output);
-            disk.remove(&path).map_err(SpoolError::disk("remove", path))?;
-            recovery.note(format!("output {output:?} is not configured any more: its cursor is removed"));
-        }
-    }
     // What is read here may be a name that no sync has covered yet, and segments will be removed on its word.
     disk.sync_dir(cursor::DIR).map_err(SpoolError::disk("sync", cursor::DIR))?;
     let mut load = |output: &str| match cursor::load(disk, output)
@@ -414,6 +405,20 @@ fn load_cursors<D: Disk>(
         }
     };
     options.outputs.iter().map(|output| load(output)).collect()
+}
+
+/// The furthest place that somebody durably names, be it the cursor of an output that is not configured: everything
+/// before it is durable.
+fn furthest<D: Disk>(disk: &D, replay_from: Position) -> Result<Position, SpoolError> {
+    let mut known = replay_from;
+    for (name, _) in disk.list(cursor::DIR).map_err(SpoolError::disk("list", cursor::DIR))? {
+        let Some(output) = cursor::output(&name) else { continue };
+        let kept = cursor::load(disk, output).map_err(SpoolError::disk("read", cursor::path(output)))?;
+        if let Kept::Cursor(cursor) = kept {
+            known = known.max(cursor.frame);
+        }
+    }
+    Ok(known)
 }
 
 /// Puts a cursor that stands outside of the log back into it.

@@ -52,6 +52,17 @@ pub enum Sight<'a> {
     },
 }
 
+/// What is found where an object should begin.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its begin frame.
+    Object(ObjectId),
+    /// Nothing any more: it went with its segment, which every output had acknowledged.
+    Removed,
+    /// No begin frame that checks out.
+    Damaged,
+}
+
 impl<D: Disk> View<D> {
     /// Finds the log. `checkpoint` is the ledger's; `max_record_bytes` the configuration's.
     pub fn open(disk: D, checkpoint: Position, max_record_bytes: usize) -> Result<View<D>, SpoolError> {
@@ -130,14 +141,21 @@ impl<D: Disk> View<D> {
 
     /// Shows everything from a place on, in order, until `visit` breaks or the log ends. The place is where a frame
     /// begins.
+    ///
+    /// Returns the place before which something was removed meanwhile, and may not have been shown; `from` when nothing
+    /// was.
     pub fn walk(
         &self,
         from: Position,
         visit: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>,
-    ) -> Result<(), SpoolError> {
+    ) -> Result<Position, SpoolError> {
         let mut frames = Frames::new(self.max_payload);
+        let mut left = from;
         for (number, limit) in self.segments().filter(|(number, _)| *number >= from.segment) {
-            let Some(file) = self.file(number)? else { continue };
+            let Some(file) = self.file(number)? else {
+                left = Position { segment: number + 1, offset: HEADER };
+                continue;
+            };
             let read = || SpoolError::disk("read", segment::path(number));
             frames.enter(&file, number).map_err(read())?;
             let mut offset = if number == from.segment { from.offset.max(HEADER) } else { HEADER };
@@ -155,31 +173,31 @@ impl<D: Disk> View<D> {
                     }
                 };
                 if visit(sight).is_break() {
-                    return Ok(());
+                    return Ok(left);
                 }
                 offset = next;
             }
         }
-        Ok(())
+        Ok(left)
     }
 
-    /// The object whose begin frame stands at a place, if one does.
-    pub fn object(&self, begin: Position) -> Result<Option<ObjectId>, SpoolError> {
-        let Some((number, limit)) = self.segments().find(|(number, _)| *number == begin.segment) else {
-            return Ok(None);
-        };
-        let Some(file) = self.file(number)? else { return Ok(None) };
-        if begin.offset < HEADER {
-            return Ok(None);
+    /// The object whose begin frame stands at a place.
+    pub fn object(&self, begin: Position) -> Result<Origin, SpoolError> {
+        if begin < self.begin() {
+            return Ok(Origin::Removed);
         }
+        let Some((number, limit)) = self.segments().find(|(number, _)| *number == begin.segment) else {
+            return Ok(Origin::Damaged);
+        };
+        let Some(file) = self.file(number)? else { return Ok(Origin::Removed) };
         let mut frames = Frames::without_records(self.max_payload);
         let parsed = frames.enter(&file, number).and_then(|()| frames.at(&file, begin.offset, limit));
         Ok(match parsed.map_err(SpoolError::disk("read", segment::path(number)))? {
             Ok(parsed) => match parsed.frame {
-                Frame::Begin(identity) => Some(identity.to_object()),
-                _ => None,
+                Frame::Begin(identity) => Origin::Object(identity.to_object()),
+                _ => Origin::Damaged,
             },
-            Err(_) => None,
+            Err(_) => Origin::Damaged,
         })
     }
 
@@ -217,5 +235,77 @@ impl<D: Disk> View<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(SpoolError::disk("open", path)(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Quarantine, Writer, open};
+    use super::*;
+    use crate::fault_disk::FaultDisk;
+    use crate::record::{Counts, ObjectFate};
+
+    /// Objects that take several segments each.
+    fn filled(disk: &FaultDisk) -> Writer<FaultDisk> {
+        let options = Options {
+            max_bytes: 64 * 1024,
+            segment_bytes: 1024,
+            max_record_bytes: 1024,
+            compression: Compression::None,
+            outputs: vec!["siem".into()],
+        };
+        let quarantine = Quarantine::open(disk.clone(), 0).unwrap();
+        let opened = open(disk.clone(), options, quarantine, Position::default(), &mut |_, _, _, _| {});
+        let mut writer = opened.unwrap().0;
+        for key in ["a", "b"] {
+            writer
+                .begin(&ObjectId { source: "prod".into(), bucket: "acme".into(), key: key.into() })
+                .unwrap();
+            (0..10).for_each(|index| writer.record(index, &[b'x'; 400]).unwrap());
+            let counts = Counts { records: 10, kept: 10, ..Counts::default() };
+            writer.end(ObjectFate::Collected, &counts).unwrap();
+        }
+        let _ = writer.commit().unwrap();
+        writer
+    }
+
+    #[test]
+    fn what_is_removed_during_a_walk_is_passed_over_and_said() {
+        let disk = FaultDisk::new();
+        let _writer = filled(&disk);
+        let view = View::open(disk.clone(), Position::default(), 1024).unwrap();
+        let [first, second, third] = [0, 1, 2].map(|n| view.segments().nth(n).unwrap().0);
+        let begin = view.begin();
+        assert_eq!(
+            view.walk(begin, &mut |_| ControlFlow::Continue(())).unwrap(),
+            begin,
+            "nothing was removed"
+        );
+
+        let mut seen = Vec::new();
+        let left = view.walk(begin, &mut |sight| {
+            let Sight::Frame { at, .. } = sight else { panic!("{sight:?}") };
+            if seen.is_empty() {
+                [first, second].iter().for_each(|number| disk.remove(&segment::path(*number)).unwrap());
+            }
+            seen.push(at.segment);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(left.unwrap(), Position { segment: third, offset: HEADER });
+        assert!(seen.contains(&first) && !seen.contains(&second) && seen.contains(&third), "{seen:?}");
+    }
+
+    #[test]
+    fn the_beginning_of_an_object_is_there_or_removed_or_damaged() {
+        let disk = FaultDisk::new();
+        let _writer = filled(&disk);
+        let view = View::open(disk.clone(), Position::default(), 1024).unwrap();
+        let begin = view.begin();
+        assert!(matches!(view.object(begin).unwrap(), Origin::Object(object) if &*object.key == "a"));
+        assert_eq!(view.object(Position { offset: HEADER + 1, ..begin }).unwrap(), Origin::Damaged);
+        disk.remove(&segment::path(begin.segment)).unwrap();
+        assert_eq!(view.object(begin).unwrap(), Origin::Removed, "since the view was made");
+        let view = View::open(disk, Position::default(), 1024).unwrap();
+        assert_eq!(view.object(begin).unwrap(), Origin::Removed, "before it was made");
     }
 }

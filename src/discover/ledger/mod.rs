@@ -144,7 +144,7 @@ impl<D: Disk> Ledger<D> {
         Ledger::open_bounded(disk, limits::LEDGER_MEMORY_ENTRIES)
     }
 
-    fn open_bounded(disk: D, memory_entries: usize) -> Result<Ledger<D>, LedgerError> {
+    pub(crate) fn open_bounded(disk: D, memory_entries: usize) -> Result<Ledger<D>, LedgerError> {
         disk.create_dir(DIR).map_err(LedgerError::disk("create", DIR))?;
         atomic::sweep(&disk, DIR).map_err(LedgerError::disk("tidy", DIR))?;
         // A process that was killed between a rename and its sync left a name that we see and a power cut takes back.

@@ -54,6 +54,16 @@ fn config() -> Config {
     }
 }
 
+fn options(config: &Config) -> spool::Options {
+    spool::Options {
+        max_bytes: config.spool.max_bytes,
+        segment_bytes: 64 * 1024,
+        max_record_bytes: config.spool.max_record_bytes,
+        compression: config.spool.compression,
+        outputs: vec!["siem".into()],
+    }
+}
+
 /// A storekeeper at work on a disk, and what it says.
 struct Place {
     disk: FaultDisk,
@@ -61,6 +71,7 @@ struct Place {
     ledger: Arc<Ledger<FaultDisk>>,
     quarantine: Quarantine<FaultDisk>,
     status: Arc<StoreStatus>,
+    stop: Arc<AtomicBool>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
     queue: Queue,
@@ -68,16 +79,15 @@ struct Place {
 }
 
 fn place(disk: FaultDisk) -> Place {
+    let ledger = Ledger::open(disk.clone()).unwrap();
+    place_with(disk, ledger)
+}
+
+fn place_with(disk: FaultDisk, ledger: Ledger<FaultDisk>) -> Place {
     let config = config();
-    let ledger = Arc::new(Ledger::open(disk.clone()).unwrap());
+    let ledger = Arc::new(ledger);
     let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
-    let options = spool::Options {
-        max_bytes: config.spool.max_bytes,
-        segment_bytes: 64 * 1024,
-        max_record_bytes: config.spool.max_record_bytes,
-        compression: config.spool.compression,
-        outputs: vec!["siem".into()],
-    };
+    let options = options(&config);
     let from = ledger.checkpoint();
     let (writer, spool, _) =
         spool::open(disk.clone(), options, quarantine.clone(), from, &mut |_, _, _, _| {}).unwrap();
@@ -90,13 +100,24 @@ fn place(disk: FaultDisk) -> Place {
         ledger.clone(),
         quarantine.clone(),
         remembered,
-        (stop, status.clone()),
+        (stop.clone(), status.clone()),
     );
     let (jobs, work) = mpsc::channel();
     let thread = thread::spawn(move || keeper.run(&work));
     let pass = Pass::new(Arc::new(SourceStatus::new("prod")), NOW);
     let queue = Queue::new(1, 16);
-    Place { disk, spool, ledger, quarantine, status, jobs: Some(jobs), thread: Some(thread), queue, pass }
+    Place {
+        disk,
+        spool,
+        ledger,
+        quarantine,
+        status,
+        stop,
+        jobs: Some(jobs),
+        thread: Some(thread),
+        queue,
+        pass,
+    }
 }
 
 fn key(n: u32) -> LogKey {
@@ -189,13 +210,7 @@ fn passes(what: &str, word: &str, fault: impl Fn(&FaultDisk), heal: impl Fn(&Fau
     let disk = place.disk.reboot(Survive::Nothing);
     let ledger = Ledger::open(disk.clone()).unwrap();
     let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
-    let options = spool::Options {
-        max_bytes: 1 << 20,
-        segment_bytes: 64 * 1024,
-        max_record_bytes: 4096,
-        compression: Compression::None,
-        outputs: vec!["siem".into()],
-    };
+    let options = options(&config());
     let opened = spool::open(disk, options, quarantine, Position::default(), &mut |_, _, _, _| {});
     let (_, spool, recovery) = opened.unwrap();
     assert_eq!((delivered(&spool), recovery.damaged), (expected, 0), "{what}: after a power cut");
@@ -292,6 +307,58 @@ fn a_quarantine_that_cannot_be_written_is_a_fault_of_the_disk() {
     assert_eq!(place.settled().quarantined, 1);
     assert_eq!(place.ledger.books("prod").objects_quarantined, 1);
     place.stop();
+}
+
+/// What the ledger could not take at a stop is in front of its checkpoint, whatever comes afterwards: the next start
+/// finds it in the spool.
+#[test]
+fn an_insert_that_is_given_up_at_a_stop_is_overtaken_by_nothing() {
+    let disk = FaultDisk::new();
+    // The ledger saves before each object but the first.
+    let ledger = Ledger::open_bounded(disk.clone(), 1).unwrap();
+    let mut place = place_with(disk, ledger);
+    let _ = place.hand_over(0, &body(0), Purpose::Collect);
+    assert_eq!(place.settled().collected, 1);
+    place.disk.fail(DiskFault {
+        op: Op::Create,
+        errno: ENOSPC,
+        path: "ledger/".to_owned(),
+        skip: 0,
+        times: u64::MAX,
+    });
+    let _ = place.hand_over(1, &body(1), Purpose::Collect);
+    while place.status.fault().is_none() {
+        thread::yield_now();
+    }
+    place.stop.store(true, Ordering::Relaxed);
+    // It waits no more: the object is in the spool, and not in the ledger.
+    assert_eq!(place.settled().collected, 2);
+    assert_eq!(place.ledger.books("prod").objects_collected, 1);
+
+    place.disk.heal();
+    let _ = place.hand_over(2, &body(2), Purpose::Collect);
+    let tally = place.settled();
+    assert_eq!((tally.collected, tally.failed_transient), (2, 1));
+    place.stop();
+
+    let disk = place.disk.reboot(Survive::Nothing);
+    let ledger = Ledger::open(disk.clone()).unwrap();
+    let mut in_spool = Vec::new();
+    let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
+    let options = options(&config());
+    let opened =
+        spool::open(disk, options, quarantine, Position::default(), &mut |object, fate, counts, end| {
+            let key = LogKey::parse(&object.key).unwrap();
+            let entry = Entry { source: "prod", day: key.day(), key: &object.key, fate, counts };
+            ledger.replay(&entry, end).unwrap();
+            in_spool.push(key);
+        });
+    drop(opened.unwrap());
+    assert_eq!(in_spool, [key(0), key(1)]);
+    for key in in_spool {
+        assert!(ledger.contains("prod", key.day(), key.as_str()).unwrap(), "{}", key.as_str());
+    }
+    assert_eq!(ledger.books("prod").objects_collected, 2, "each once");
 }
 
 #[test]
