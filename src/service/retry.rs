@@ -50,7 +50,7 @@ pub struct Retries {
 /// What an entry that is asked for comes to.
 enum Task {
     /// Fetched and collected; `again`: it is in the books already.
-    Object { id: String, lane: usize, key: LogKey, object: ObjectId, size: u64, again: bool },
+    Object { id: String, lane: usize, key: LogKey, object: ObjectId, again: bool },
     /// Offered to its output.
     Record { id: String, output: Box<str> },
     /// It was collected already, before a crash: the entry goes.
@@ -145,7 +145,7 @@ impl Retries {
             _ => false,
         };
         let again = settled || known(&entry.object.key)?;
-        Ok(Task::Object { id, lane, key, object: entry.object, size: entry.given, again })
+        Ok(Task::Object { id, lane, key, object: entry.object, again })
     }
 
     /// Fetches objects, and waits for what becomes of each. Whether some have to be tried later.
@@ -153,7 +153,7 @@ impl Retries {
         let mut failed = false;
         let mut passes = Vec::new();
         for task in tasks {
-            let Task::Object { id, lane, key, object, size, again } = task else { continue };
+            let Task::Object { id, lane, key, object, again } = task else { continue };
             let now = UtcDateTime::now();
             let pass = Pass::new(self.sources[lane].clone(), PrimitiveDateTime::new(now.date(), now.time()));
             let Some(ticket) = self.queue.ticket(&pass, &key) else {
@@ -162,7 +162,8 @@ impl Retries {
             };
             let ticket = if again { ticket.again() } else { ticket };
             let name = format!("s3://{}/{}", object.bucket, object.key.escape_debug());
-            self.queue.push(lane, Wanted { object, size: Some(size), day: key.day(), ticket }).await;
+            // What was mended has another size than what is in the quarantine.
+            self.queue.push(lane, Wanted { object, size: None, day: key.day(), ticket }).await;
             passes.push((id, name, pass));
         }
         for (id, name, pass) in passes {
