@@ -104,6 +104,8 @@ pub struct Storekeeper<D: Disk> {
     spool: Arc<Spool<D>>,
     ledger: Arc<Ledger<D>>,
     quarantine: Quarantine<D>,
+    /// Bytes of one body that are read; [`limits::OBJECT_BYTES`] but in tests.
+    body_bytes: u64,
     /// Away only while it decodes.
     decoder: Option<Decoder>,
     selectors: Vec<(Box<str>, Selector)>,
@@ -148,6 +150,7 @@ impl<D: Disk> Storekeeper<D> {
             spool,
             ledger,
             quarantine,
+            body_bytes: limits::OBJECT_BYTES,
             decoder: Some(Decoder::new(config.spool.max_record_bytes, config.spool.max_object_bytes)),
             selectors: config.sources.iter().map(|s| (s.name.clone(), Selector::new(s))).collect(),
             remembered,
