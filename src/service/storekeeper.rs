@@ -40,7 +40,7 @@ use crate::record::{Counts, ObjectFate, ObjectId};
 use crate::select::Selector;
 use crate::select::remembered::Remembered;
 use crate::spool::disk::Disk;
-use crate::spool::{Committed, Position, Quarantine, Spool, SpoolError, Writer};
+use crate::spool::{Committed, Position, Quarantine, Spool, SpoolError, Writer, worker};
 pub use status::{RuleDrops, StoreStatus};
 
 /// Spooled bytes that make a commit due.
@@ -173,6 +173,7 @@ impl<D: Disk> Storekeeper<D> {
 
     /// Works until every sender of jobs is gone, then commits, saves the ledger and returns.
     pub fn run(mut self, jobs: &Receiver<Job>) {
+        let _works = worker::works_for(&self.pulse);
         loop {
             self.pulse.idle();
             let job = jobs.recv_timeout(self.patience());

@@ -28,6 +28,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use trailspool::spool::disk::{Disk, DiskFile, Synced};
+use trailspool::spool::worker;
 
 /// "No space left on device".
 pub const ENOSPC: i32 = 28;
@@ -498,6 +499,7 @@ impl Default for State {
 
 impl State {
     fn powered(&self) -> io::Result<()> {
+        worker::beat();
         if self.cut { Err(power_cut()) } else { Ok(()) }
     }
 

@@ -64,6 +64,7 @@ struct Place {
     ledger: Arc<Ledger<FaultDisk>>,
     quarantine: Quarantine<FaultDisk>,
     status: Arc<StoreStatus>,
+    pulse: Arc<Pulse>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
     queue: Queue,
@@ -87,6 +88,7 @@ fn place(disk: FaultDisk) -> Place {
     let remembered = Remembered::open(disk.clone(), &config.sources, (&spool, true), from, 1).unwrap();
     let status = Arc::new(StoreStatus::default());
     let stop = Arc::new(AtomicBool::new(false));
+    let pulse: Arc<Pulse> = Arc::default();
     let keeper = Storekeeper::new(
         &config,
         (writer, spool.clone()),
@@ -94,14 +96,15 @@ fn place(disk: FaultDisk) -> Place {
         quarantine.clone(),
         remembered,
         (stop, status.clone()),
-    );
+    )
+    .watched(pulse.clone());
     let keeper = Storekeeper { body_bytes: BODY_BYTES as u64, ..keeper };
     let (jobs, work) = mpsc::channel();
     let thread = thread::spawn(move || keeper.run(&work));
     let pass = Pass::new(Arc::new(SourceStatus::new("prod")), NOW);
     let queue = Queue::new(1, 16);
     let (jobs, thread) = (Some(jobs), Some(thread));
-    Place { disk, spool, ledger, quarantine, status, jobs, thread, queue, pass }
+    Place { disk, spool, ledger, quarantine, status, pulse, jobs, thread, queue, pass }
 }
 
 fn key(n: u32) -> LogKey {
@@ -377,6 +380,29 @@ fn what_has_ended_is_committed_while_a_slow_body_is_set_aside() {
     });
     place.stop();
     assert_eq!((later.tally().quarantined, place.quarantine.totals().entries), (1, 1));
+}
+
+#[test]
+fn a_long_save_shows_that_it_comes_on() {
+    let mut place = place(FaultDisk::new());
+    let days = 2000;
+    let first = datetime!(2020-01-01 0:00).date();
+    for n in 0..days {
+        let entry = Entry {
+            source: "prod",
+            day: first + time::Duration::days(n),
+            key: &n.to_string(),
+            fate: ObjectFate::Collected,
+            counts: Counts::default(),
+        };
+        place.ledger.replay(&entry, Position { segment: 1, offset: 1 }).unwrap();
+    }
+    let before = place.pulse.beats();
+    place.stop();
+    let runs = place.disk.list("ledger").unwrap().iter().filter(|(name, _)| name.ends_with(".run")).count();
+    let beats = place.pulse.beats() - before;
+    assert_eq!(runs, days as usize, "a file for each day");
+    assert!(beats >= runs as u64, "{beats} beats");
 }
 
 #[test]
