@@ -73,6 +73,12 @@ impl Pulse {
         Reading { raw: self.raw.load(Relaxed), waits: self.waiting.load(Relaxed) > 0 }
     }
 
+    /// How often it has beaten.
+    #[cfg(test)]
+    pub(crate) fn beats(&self) -> u64 {
+        self.raw.load(Relaxed) / BEAT
+    }
+
     fn enter(&self, work: u64) {
         let enter = |raw: u64| Some((raw | WORK).wrapping_add(1) | work);
         // It always has a next value.

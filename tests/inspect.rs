@@ -292,6 +292,30 @@ fn an_object_that_was_set_aside_is_collected_when_it_is_asked_for_again() {
 }
 
 #[test]
+fn what_is_mended_or_damaged_anew_may_have_another_length() {
+    let (bucket, good) = with_damage(6);
+    let place = place(bucket, Moods::default());
+    place.home.once().expect_code(0);
+    assert_eq!(place.entries().len(), 2);
+    let [plain, cut] = &good[..] else { panic!("two objects") };
+    let records: Vec<_> = plain.records.iter().map(|record| String::from_utf8_lossy(record)).collect();
+    let text = format!("{{\"Records\":[{}]}}", records.join(","));
+    place.server.add(&Object { body: text.into(), ..plain.clone() });
+    let mut cut = cut.clone();
+    cut.damage(Damage::Cut);
+    place.server.add(&cut);
+    place.home.command(&["quarantine", "retry", "--all"]).expect_code(0);
+    let end = place.home.once().expect_code(0);
+    assert!(end.stderr.contains("collected after all"), "{}", end.stderr);
+    assert!(end.stderr.contains("set aside again"), "{}", end.stderr);
+    let entries = place.entries();
+    assert_eq!((entries.len(), entries[0]["retry"].as_bool()), (1, Some(false)), "{entries:?}");
+    let id = entries[0]["id"].as_str().expect("an id");
+    let raw = place.home.command(&["quarantine", "show", id, "--raw"]).expect_code(0);
+    assert_eq!(raw.stdout, cut.body, "what it is now");
+}
+
+#[test]
 fn a_request_that_outlives_a_crash_collects_nothing_twice() {
     let (bucket, good) = with_damage(5);
     let place = place(bucket, Moods::default());

@@ -1,7 +1,7 @@
 //! Damage inside of committed data: every byte of every segment flipped, segments cut at every length, blocks zeroed,
 //! segments swapped and repeated. Each time the spool opens, every output comes to the end, what it gets is what was
 //! written, in order and under its own name, and what it does not get is counted and set aside as raw bytes, or is not
-//! told to the ledger and so collected again. Never a panic, never a loop.
+//! told to the ledger and so collected again. Never a panic, never a loop. And so with bytes that the disk cannot read.
 //! Guards against vector#25639, #25570, #25779 and #17644.
 
 #[path = "common/fault_disk.rs"]
@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use fault_disk::{FaultDisk, Survive};
 use trailspool::record::{Counts, ObjectFate, ObjectId};
 use trailspool::spool::disk::{Disk, DiskFile};
-use trailspool::spool::{self, Compression, Options, Position, Quarantine};
+use trailspool::spool::{self, Compression, Opened, Options, Position, Quarantine, Reader, SpoolError};
 
 const OUTPUTS: [&str; 2] = ["siem", "archive"];
 /// Records of the whole log; a reader that visits more goes round in circles.
@@ -314,4 +314,115 @@ fn a_segment_of_noise_or_of_a_stranger_is_set_aside() {
             disk.create("spool/00000000000000ff.seg").unwrap().write_at(0, &[7; 300]).unwrap();
         });
     });
+}
+
+fn start(
+    disk: &FaultDisk,
+    compression: Compression,
+) -> Result<(Opened<FaultDisk>, Quarantine<FaultDisk>), SpoolError> {
+    let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
+    let (options, from) = (options(compression), Position::default());
+    let opened = spool::open(disk.clone(), options, quarantine.clone(), from, &mut |_, _, _, _| {})?;
+    Ok((opened, quarantine))
+}
+
+/// Everything to the end of the log, and how often reading failed on the way.
+fn persist(reader: &mut Reader<FaultDisk>, what: &str) -> (Vec<(String, u32, Vec<u8>)>, usize) {
+    let (mut seen, mut failures) = (Vec::new(), 0);
+    loop {
+        let read = reader.read(&mut |id, index, record, _| {
+            seen.push((id.key.to_string(), index, record.to_vec()));
+            ControlFlow::Continue(())
+        });
+        match read {
+            Ok(()) => return (seen, failures),
+            Err(_) => failures += 1,
+        }
+        assert!(failures < 100, "{what}: it stands there for ever");
+    }
+}
+
+#[test]
+fn what_the_disk_cannot_read_is_tried_again_and_then_set_aside() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let log = log(compression, true);
+        let paths = segments(&log.disk);
+        let (_, old) = paths.split_last().unwrap();
+        for path in old {
+            let bytes = log.disk.contents(path).unwrap();
+            for at in (0..bytes.len()).step_by(3) {
+                let what = format!("{path}@{at} cannot be read");
+                let disk = log.disk.preview(Survive::Everything);
+                disk.spoil(path, at as u64..at as u64 + 1);
+                let ((_writer, spool, _), quarantine) =
+                    start(&disk, compression).unwrap_or_else(|e| panic!("{what}: {e}"));
+                let (seen, failures) = persist(&mut spool.reader("siem").unwrap(), &what);
+                assert!(failures >= 4, "{what}: it is given up at once");
+                let mut left = log.records.iter();
+                assert!(seen.iter().all(|record| left.any(|known| known == record)), "{what}: {seen:?}");
+                assert!(!seen.is_empty(), "{what}: the other segments are whole");
+                let entries = quarantine.totals().entries;
+                // Of the header only the checksum is needed: it is the seed of the first frame.
+                assert_eq!(spool.damaged(), entries, "{what}");
+                assert_eq!(entries > 0, at >= 36, "{what}");
+                let mut ids = Vec::new();
+                quarantine.list(&mut |id, _| ids.push(id.to_owned())).unwrap();
+                for id in ids {
+                    let mut raw = Vec::new();
+                    let mut take = |part: &[u8]| {
+                        raw.extend_from_slice(part);
+                        Ok(())
+                    };
+                    let stored = quarantine.read(&id, &mut take).unwrap();
+                    let (path, offset) = stored.object.key.split_once('@').expect("a place");
+                    let offset: usize = offset.parse().unwrap();
+                    let known = &log.disk.contents(path).unwrap()[offset..offset + raw.len()];
+                    assert!(raw.iter().zip(known).all(|(raw, known)| [*known, 0].contains(raw)), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_disk_cannot_read_for_a_while_is_not_given_up() {
+    let log = log(Compression::None, true);
+    for path in segments(&log.disk) {
+        let disk = log.disk.preview(Survive::Everything);
+        let ((_writer, spool, _), quarantine) = start(&disk, Compression::None).unwrap();
+        disk.spoil(&path, 0..u64::MAX);
+        let mut reader = spool.reader("siem").unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let read = reader.read(&mut |id, index, record, _| {
+                seen.push((id.key.to_string(), index, record.to_vec()));
+                ControlFlow::Continue(())
+            });
+            assert!(read.is_err());
+        }
+        disk.unspoil();
+        let (rest, failures) = persist(&mut reader, &path);
+        seen.extend(rest);
+        assert_eq!((seen == log.records, failures), (true, 0), "{path}");
+        assert_eq!((spool.damaged(), quarantine.totals().entries), (0, 0), "{path}");
+    }
+}
+
+#[test]
+fn nothing_is_cut_off_because_the_disk_cannot_read_it() {
+    for passed in [false, true] {
+        let log = log(Compression::None, passed);
+        let newest = segments(&log.disk).pop().unwrap();
+        for at in 0..log.disk.contents(&newest).unwrap().len() as u64 {
+            let disk = log.disk.preview(Survive::Everything);
+            disk.spoil(&newest, at..at + 1);
+            // It may be told apart from the end of the log, or not: then there is no start.
+            let started = start(&disk, Compression::None).map(drop);
+            assert!(passed || started.is_err(), "{at}: the newest segment, and nobody was there yet");
+            disk.unspoil();
+            let ((_writer, spool, recovery), _) = start(&disk, Compression::None).unwrap();
+            let (seen, _) = persist(&mut spool.reader("siem").unwrap(), "whole again");
+            assert!(seen == log.records, "{at}: {recovery:?}");
+        }
+    }
 }

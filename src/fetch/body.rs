@@ -115,6 +115,26 @@ impl BodyReader {
         writer.end(Ok(()));
         reader
     }
+
+    /// A body that comes in chunks. The sender is told when nobody wants more of it.
+    pub(crate) fn coming(chunks: std::sync::mpsc::Receiver<Vec<u8>>) -> BodyReader {
+        let (mut writer, reader) = Slot::new().open();
+        let feed = async move {
+            for chunk in chunks {
+                let mut rest = &chunk[..];
+                while !rest.is_empty() {
+                    match writer.write(rest).await {
+                        Ok(taken) => rest = &rest[taken..],
+                        Err(ReaderGone) => return,
+                    }
+                }
+            }
+            writer.end(Ok(()));
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        std::thread::spawn(move || runtime.block_on(feed));
+        reader
+    }
 }
 
 /// The fetching end.

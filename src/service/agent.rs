@@ -42,7 +42,7 @@ use crate::net::{self, Backoff};
 use crate::select::Attributors;
 use crate::select::remembered::Remembered;
 use crate::spool::std_disk::StdDisk;
-use crate::spool::{self, Cursor, Quarantine, Recovery, Spool, Writer};
+use crate::spool::{self, Cursor, Quarantine, Recovery, Spool, Writer, worker};
 use crate::status::{View, text};
 
 /// Time that fetches and requests in flight get when the agent stops.
@@ -387,15 +387,15 @@ async fn collect_all(mut poller: Poller<S3, Arc<Ledger<StdDisk>>, StdDisk>) -> O
     }
 }
 
-/// Recovery, as a stage of its own: each operation on the disk is a beat.
+/// Recovery, as a stage of its own.
 async fn recover(config: &Arc<Config>, stages: &Stages) -> Result<(StdDisk, Opened), StartError> {
     let pulse = stages.watch(RECOVERY, limits::STALL_DISK);
     let config = Arc::clone(config);
     let work = move || {
+        let _works = worker::works_for(&pulse);
         pulse.working();
         wedge::blocking(RECOVERY);
         let disk = StdDisk::open(&config.agent.state_dir).map_err(|e| state(&config, &e))?;
-        let disk = disk.watched(Arc::clone(&pulse));
         let opened = open(&config, &disk).map_err(|e| state(&config, &e))?;
         pulse.idle();
         Ok((disk, opened))

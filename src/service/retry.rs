@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
-use time::{PrimitiveDateTime, UtcDateTime};
+use time::{Date, PrimitiveDateTime, UtcDateTime};
 
 use crate::discover::key::LogKey;
 use crate::discover::ledger::{self, Ledger};
 use crate::discover::queue::{Pass, Queue, Tally, Wanted};
 use crate::discover::state::{self, Loaded};
 use crate::discover::status::SourceStatus;
+use crate::discover::window::{HOT_DAYS, KEPT_DAYS};
 use crate::record::ObjectId;
 use crate::spool::std_disk::StdDisk;
 use crate::spool::{Quarantine, Spool, quarantine::Stored, retry};
@@ -50,7 +51,7 @@ pub struct Retries {
 /// What an entry that is asked for comes to.
 enum Task {
     /// Fetched and collected; `again`: it is in the books already.
-    Object { id: String, lane: usize, key: LogKey, object: ObjectId, size: u64, again: bool },
+    Object { id: String, lane: usize, key: LogKey, object: ObjectId, again: bool },
     /// Offered to its output.
     Record { id: String, output: Box<str> },
     /// It was collected already, before a crash: the entry goes.
@@ -139,13 +140,10 @@ impl Retries {
         if known(&ledger::again(&entry.object.key))? {
             return Ok(Task::Tidy { id });
         }
-        // Days before the floor are forgotten, and were settled then.
-        let settled = match state::load(&self.disk, name).map_err(|error| error.to_string())? {
-            Loaded::Progress(progress) => key.day() < progress.floor,
-            _ => false,
-        };
-        let again = settled || known(&entry.object.key)?;
-        Ok(Task::Object { id, lane, key, object: entry.object, size: entry.given, again })
+        let progress = state::load(&self.disk, name).map_err(|error| error.to_string())?;
+        let again =
+            is_forgotten(&progress, key.day(), UtcDateTime::now().date()) || known(&entry.object.key)?;
+        Ok(Task::Object { id, lane, key, object: entry.object, again })
     }
 
     /// Fetches objects, and waits for what becomes of each. Whether some have to be tried later.
@@ -153,7 +151,7 @@ impl Retries {
         let mut failed = false;
         let mut passes = Vec::new();
         for task in tasks {
-            let Task::Object { id, lane, key, object, size, again } = task else { continue };
+            let Task::Object { id, lane, key, object, again } = task else { continue };
             let now = UtcDateTime::now();
             let pass = Pass::new(self.sources[lane].clone(), PrimitiveDateTime::new(now.date(), now.time()));
             let Some(ticket) = self.queue.ticket(&pass, &key) else {
@@ -162,7 +160,8 @@ impl Retries {
             };
             let ticket = if again { ticket.again() } else { ticket };
             let name = format!("s3://{}/{}", object.bucket, object.key.escape_debug());
-            self.queue.push(lane, Wanted { object, size: Some(size), day: key.day(), ticket }).await;
+            // What was mended has another size than what is in the quarantine.
+            self.queue.push(lane, Wanted { object, size: None, day: key.day(), ticket }).await;
             passes.push((id, name, pass));
         }
         for (id, name, pass) in passes {
@@ -206,6 +205,16 @@ impl Retries {
     }
 }
 
+/// Whether the ledger has forgotten the day: what was set aside then is in the books all the same.
+fn is_forgotten(progress: &Loaded, day: Date, today: Date) -> bool {
+    match progress {
+        Loaded::Progress(progress) => day < progress.floor,
+        // A queue without a sweep keeps no progress, and forgets by the clock.
+        Loaded::Absent => day < today.saturating_sub(time::Duration::days(HOT_DAYS + KEPT_DAYS)),
+        Loaded::Broken(_) => false,
+    }
+}
+
 /// One hop to a thread that may block.
 async fn blocking<T: Send + 'static>(
     this: &Arc<Retries>,
@@ -213,4 +222,19 @@ async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     let this = this.clone();
     tokio::task::spawn_blocking(move || step(&this)).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+
+    #[test]
+    fn what_a_queue_brought_long_ago_is_in_the_books_though_the_ledger_has_forgotten_it() {
+        let today = date!(2026 - 11 - 26);
+        let forgotten = |day| is_forgotten(&Loaded::Absent, day, today);
+        assert!(forgotten(date!(2026 - 10 - 19)));
+        assert!(!forgotten(date!(2026 - 10 - 20)), "the ledger still says");
+    }
 }

@@ -40,7 +40,7 @@ use crate::record::{Counts, ObjectFate, ObjectId};
 use crate::select::Selector;
 use crate::select::remembered::Remembered;
 use crate::spool::disk::Disk;
-use crate::spool::{Committed, Position, Quarantine, Spool, SpoolError, Writer};
+use crate::spool::{Committed, Position, Quarantine, Spool, SpoolError, Writer, worker};
 pub use status::{RuleDrops, StoreStatus};
 
 /// Spooled bytes that make a commit due.
@@ -104,6 +104,8 @@ pub struct Storekeeper<D: Disk> {
     spool: Arc<Spool<D>>,
     ledger: Arc<Ledger<D>>,
     quarantine: Quarantine<D>,
+    /// Bytes of one body that are read; [`limits::OBJECT_BYTES`] but in tests.
+    body_bytes: u64,
     /// Away only while it decodes.
     decoder: Option<Decoder>,
     selectors: Vec<(Box<str>, Selector)>,
@@ -150,6 +152,7 @@ impl<D: Disk> Storekeeper<D> {
             spool,
             ledger,
             quarantine,
+            body_bytes: limits::OBJECT_BYTES,
             decoder: Some(Decoder::new(config.spool.max_record_bytes, config.spool.max_object_bytes)),
             selectors: config.sources.iter().map(|s| (s.name.clone(), Selector::new(s))).collect(),
             remembered,
@@ -173,6 +176,7 @@ impl<D: Disk> Storekeeper<D> {
 
     /// Works until every sender of jobs is gone, then commits, saves the ledger and returns.
     pub fn run(mut self, jobs: &Receiver<Job>) {
+        let _works = worker::works_for(&self.pulse);
         self.forget();
         loop {
             self.pulse.idle();

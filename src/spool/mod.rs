@@ -35,6 +35,7 @@ pub mod position;
 pub mod quarantine;
 pub mod retry;
 pub mod std_disk;
+pub mod worker;
 
 mod cursor;
 mod reader;

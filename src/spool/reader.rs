@@ -4,7 +4,8 @@
 //! and what is before it does not change.
 //!
 //! A frame that does not check out is set aside in the quarantine, durably, before the reader goes on behind it
-//! ([`Frames::behind`]). Records whose begin frame is damaged are set aside too: nobody knows where they are from.
+//! ([`Frames::behind`]). So is one that the disk cannot read, after some tries. Records whose begin frame is damaged are
+//! set aside too: nobody knows where they are from.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -21,6 +22,9 @@ use crate::record::ObjectId;
 
 /// Bytes that are copied at a time from a damaged segment into the quarantine.
 const COPY: usize = 4096;
+/// Calls of [`Reader::read`] that fail at the same place before what the disk cannot read there counts as damaged: a
+/// disk that is only out of order for a while may read it later. Who calls waits longer after each.
+const TRIES: u32 = 5;
 
 /// Gets a record: its object, its index there, its bytes, and the cursor that stands behind it. `Break`: it was not
 /// taken.
@@ -40,6 +44,8 @@ pub struct Reader<D: Disk> {
     object: Option<(Position, ObjectId)>,
     file: Option<(u64, D::File)>,
     frames: Frames,
+    /// A place that could not be read, and how often.
+    failed: (Position, u32),
 }
 
 impl<D: Disk> Reader<D> {
@@ -54,6 +60,7 @@ impl<D: Disk> Reader<D> {
             object: None,
             file: None,
             frames,
+            failed: (Position::default(), 0),
         };
         reader.seek(cursor);
         reader
@@ -73,15 +80,17 @@ impl<D: Disk> Reader<D> {
     /// Blocks on the disk. After an error the reader stands behind the last record that was taken.
     pub fn read(&mut self, visit: &mut Visit<'_>) -> Result<(), SpoolError> {
         while let Some(limit) = self.limit()? {
+            let given_up = self.has_given_up();
             let Reader { frames, file, stand, at, done, object, .. } = self;
             let Some((_, file)) = file else { return Err(SpoolError::Misuse("no file to read")) };
-            let parsed = frames.at(file, at.offset, limit);
-            let parsed = match parsed.map_err(SpoolError::disk("read", segment::path(at.segment)))? {
-                Ok(parsed) => parsed,
-                Err(_) => {
+            frames.lenient(given_up);
+            let parsed = match frames.at(file, at.offset, limit) {
+                Ok(Ok(parsed)) => parsed,
+                Ok(Err(_)) => {
                     self.step_over(limit)?;
                     continue;
                 }
+                Err(error) => return Err(self.fails(error, self.at.segment)),
             };
             let behind = at.offset + parsed.size as u64;
             match parsed.frame {
@@ -153,7 +162,8 @@ impl<D: Disk> Reader<D> {
         if self.file.as_ref().is_none_or(|(number, _)| *number != self.at.segment) {
             let number = self.at.segment;
             let file = self.open(number)?;
-            self.frames.enter(&file, number).map_err(SpoolError::disk("read", segment::path(number)))?;
+            self.frames.lenient(self.has_given_up());
+            self.frames.enter(&file, number).map_err(|error| self.fails(error, number))?;
             self.file = Some((number, file));
         }
         Ok(Some(limit))
@@ -176,37 +186,65 @@ impl<D: Disk> Reader<D> {
             shared.segments.iter().find(|segment| segment.number == begin.segment).copied()
         };
         if let Some(segment) = known.filter(|_| begin < self.at && begin.offset >= HEADER) {
-            let path = segment::path(begin.segment);
             let file = self.open(begin.segment)?;
             let mut frames = Frames::new(super::frame::BEGIN_MAX);
+            frames.lenient(self.has_given_up());
             let parsed =
                 frames.enter(&file, begin.segment).and_then(|()| frames.at(&file, begin.offset, segment.end));
-            if let Ok(parsed) = parsed.map_err(SpoolError::disk("read", path))?
+            if let Ok(parsed) = parsed.map_err(|error| self.fails(error, begin.segment))?
                 && let Frame::Begin(identity) = parsed.frame
             {
                 self.object = Some((begin, identity.to_object()));
                 return Ok(true);
             }
         }
-        self.set_aside(behind, "the begin frame of these records is damaged")?;
+        self.set_aside(behind, "the begin frame of these records is damaged", false)?;
         Ok(false)
     }
 
     /// Sets a damaged frame aside and goes on behind it.
     fn step_over(&mut self, limit: u64) -> Result<(), SpoolError> {
         let Some((number, file)) = &self.file else { return Err(SpoolError::Misuse("no file to read")) };
+        let number = *number;
+        let unreadable = self.frames.unreadable().is_some();
         let behind = self.frames.behind(file, self.at.offset, limit);
-        let behind = behind.map_err(SpoolError::disk("read", segment::path(*number)))?;
-        self.set_aside(behind, "a frame does not check out")?;
-        self.at.offset = behind;
-        self.done = 0;
+        let behind = behind.map_err(|error| self.fails(error, number))?;
+        let detail = match unreadable {
+            false => "a frame does not check out",
+            true => "the disk cannot read it, and zeros stand for what it does not give",
+        };
+        if self.set_aside(behind, detail, unreadable && self.output.is_some())? {
+            self.at.offset = behind;
+            self.done = 0;
+        } else {
+            log::info!("{} can be read again at byte {}", segment::path(number), self.at.offset);
+            self.failed = (Position::default(), 0);
+        }
         Ok(())
     }
 
-    /// Copies the bytes from the reader's place up to `behind` into the quarantine.
-    fn set_aside(&mut self, behind: u64, detail: &str) -> Result<(), SpoolError> {
+    /// What the disk cannot read at the reader's place counts as damaged. Who reads for nobody that acknowledges takes
+    /// nothing from anybody by going on at once.
+    fn has_given_up(&self) -> bool {
+        self.output.is_none() || (self.failed.0 == self.at && self.failed.1 >= TRIES)
+    }
+
+    /// Counts a failure at the reader's place.
+    fn fails(&mut self, error: io::Error, segment: u64) -> SpoolError {
+        if segment::is_unreadable(&error) {
+            let before = if self.failed.0 == self.at { self.failed.1 } else { 0 };
+            self.failed = (self.at, before + 1);
+        }
+        SpoolError::disk("read", segment::path(segment))(error)
+    }
+
+    /// Copies the bytes from the reader's place up to `behind` into the quarantine. `false`: nothing is set aside, since
+    /// all of it can be read and `unless_read`.
+    fn set_aside(&mut self, behind: u64, detail: &str, unless_read: bool) -> Result<bool, SpoolError> {
+        let given_up = self.has_given_up();
         let Some((number, file)) = &self.file else { return Err(SpoolError::Misuse("no file to read")) };
-        let path = segment::path(*number);
+        let number = *number;
+        let path = segment::path(number);
         // Under the name of its place: all outputs come across the same damage.
         let place = ObjectId {
             source: "".into(),
@@ -214,29 +252,38 @@ impl<D: Disk> Reader<D> {
             key: format!("{path}@{}", self.at.offset).into(),
         };
         let entry = Entry { object: &place, index: None, output: None, reason: "spool-damaged", detail };
-        let copy = || -> io::Result<()> {
-            let mut writer = self.spool.quarantine.writer(&entry)?;
-            let mut buf = [0; COPY];
-            let mut offset = self.at.offset;
-            while offset < behind {
-                let part = (behind - offset).min(COPY as u64) as usize;
-                let read = segment::read_full(file, offset, &mut buf[..part])?;
-                if read == 0 {
-                    break;
+        let aside = |error| SpoolError::disk("set a damaged part aside in", quarantine::DIR)(error);
+        let mut writer = self.spool.quarantine.writer(&entry).map_err(aside)?;
+        let mut missing = false;
+        let mut buf = [0; COPY];
+        let mut offset = self.at.offset;
+        while offset < behind {
+            // Block by block: one that cannot be read takes no other with it.
+            let part = (COPY as u64 - offset % COPY as u64).min(behind - offset) as usize;
+            let read = match segment::read_full(file, offset, &mut buf[..part]) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if given_up && segment::is_unreadable(&error) => {
+                    missing = true;
+                    buf[..part].fill(0);
+                    part
                 }
-                writer.append(&buf[..read])?;
-                offset += read as u64;
-            }
-            writer.finish().map(drop)
-        };
-        copy().map_err(SpoolError::disk("set a damaged part aside in", quarantine::DIR))?;
+                Err(error) => return Err(self.fails(error, number)),
+            };
+            writer.append(&buf[..read]).map_err(aside)?;
+            offset += read as u64;
+        }
+        if unless_read && !missing {
+            return Ok(false);
+        }
+        writer.finish().map_err(aside)?;
         self.spool.lock().damaged += 1;
         log::warn!(
             "{path} is damaged at byte {}: {detail}; {} bytes are set aside",
             self.at.offset,
             behind - self.at.offset
         );
-        Ok(())
+        Ok(true)
     }
 }
 

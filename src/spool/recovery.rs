@@ -17,12 +17,16 @@
 //! which no cursor and no checkpoint has passed, counts as torn: those objects are not in the ledger, and
 //! are collected again.)
 //!
+//! What the disk cannot read in the durable part is stepped over as well, and readers have their own tries at it. It is an
+//! error where the log's end, or whether a segment belongs to it, would hang on it: nothing is cut off on such grounds.
+//!
 //! # What is accepted
 //! The log ends behind the last end frame, whether or not its commit was acknowledged. Nobody upstream was told about an object
 //! whose commit was not, but it is told to the ledger now, so it is in the spool once. Before anyone hears of it, it
 //! is durable: its bytes are written again and synced, since the bytes we read may be nowhere but in
 //! a cache that a failed sync has marked clean. Then the rest is cut off, later segments first.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 
 use tokio::sync::watch;
@@ -87,13 +91,15 @@ pub fn open<D: Disk>(
     let mut cursors = load_cursors(&disk, &options, &mut recovery)?;
     let known = furthest(&disk, replay_from)?;
 
-    let files = list(&disk)?;
+    let files = list_known(&disk, Some(known.segment))?;
     let highest = files.last().map_or(0, |file| file.number).max(known.segment);
     let chain = chain(&files, known);
     for gap in &chain.gaps {
         recovery.note(format!("{} is missing or too short: what was in it is lost", segment::path(*gap)));
     }
-    let mut scan = Scan { disk: &disk, known, replay_from, on_object, open: None, recovery: &mut recovery };
+    let (open, unreadable) = (None, None);
+    let mut scan =
+        Scan { disk: &disk, known, replay_from, on_object, open, unreadable, recovery: &mut recovery };
     let end = scan.run(&chain.parts, options.max_readable())?;
     let parts = cut(&disk, &files, &chain.parts, end, &mut recovery)?;
 
@@ -176,12 +182,19 @@ pub(super) fn chain(files: &[File], known: Position) -> Chain {
 }
 
 pub(super) fn list<D: Disk>(disk: &D) -> Result<Vec<File>, SpoolError> {
+    list_known(disk, None)
+}
+
+/// The same, where a header that the disk cannot read is only that, up to the segment that is known to be of the log.
+fn list_known<D: Disk>(disk: &D, known: Option<u64>) -> Result<Vec<File>, SpoolError> {
     let mut files = Vec::new();
     for (name, len) in disk.list(segment::DIR).map_err(SpoolError::disk("list", segment::DIR))? {
         let Some(number) = segment::number(&name) else { continue };
         let file = open_segment(disk, number)?;
-        let header =
-            segment::read_header(&file, number).map_err(SpoolError::disk("read", segment::path(number)))?;
+        let header = match segment::read_header(&file, number) {
+            Err(error) if known >= Some(number) && segment::is_unreadable(&error) => Header::Unreadable,
+            header => header.map_err(SpoolError::disk("read", segment::path(number)))?,
+        };
         if let Header::Version(version) = header {
             return Err(SpoolError::Version { path: segment::path(number).into(), version });
         }
@@ -224,6 +237,8 @@ struct Scan<'a, D> {
     replay_from: Position,
     on_object: &'a mut dyn FnMut(ObjectId, ObjectFate, Counts, Position),
     open: Option<(Position, ObjectId)>,
+    /// The last place that the disk could not read.
+    unreadable: Option<(Position, io::Error)>,
     recovery: &'a mut Recovery,
 }
 
@@ -236,10 +251,11 @@ impl<D: Disk> Scan<'_, D> {
         for (index, part) in parts.iter().enumerate().skip(first.unwrap_or(0)) {
             let from = if first == Some(index) { self.replay_from.offset } else { HEADER };
             let mut file = open_segment(self.disk, part.number)?;
+            frames.lenient(part.number <= self.known.segment);
             let entered = frames.enter(&file, part.number);
             entered.map_err(SpoolError::disk("read", segment::path(part.number)))?;
             if end == Mark::default() {
-                end = mark(&file, Position { segment: part.number, offset: from })?;
+                end = self.mark(&file, Position { segment: part.number, offset: from })?;
             }
             let newest = index + 1 == parts.len();
             let behind = self.segment(&mut frames, &mut file, part, from, newest)?;
@@ -249,7 +265,22 @@ impl<D: Disk> Scan<'_, D> {
                 synced.map_err(SpoolError::disk("sync", segment::path(part.number)))?;
             }
         }
-        Ok(end)
+        match self.unreadable.take().filter(|(place, _)| *place >= end.position) {
+            Some((place, error)) => Err(SpoolError::disk("read", segment::path(place.segment))(error)),
+            None => Ok(end),
+        }
+    }
+
+    /// The checksum before a place in a segment, which seeds the frame there.
+    fn mark(&mut self, file: &D::File, position: Position) -> Result<Mark, SpoolError> {
+        let mut crc = [0; frame::CRC];
+        match segment::read_full(file, position.offset - frame::CRC as u64, &mut crc) {
+            Err(error) if segment::is_unreadable(&error) => self.unreadable = Some((position, error)),
+            read => {
+                read.map_err(SpoolError::disk("read", segment::path(position.segment)))?;
+            }
+        }
+        Ok(Mark { position, crc: u32::from_le_bytes(crc) })
     }
 
     /// Whether the scan can begin at `replay_from`, and does so in this part.
@@ -275,6 +306,7 @@ impl<D: Disk> Scan<'_, D> {
         let mut offset = from;
         while offset < part.end {
             let at = Position { segment: part.number, offset };
+            frames.lenient(offset < durable);
             match frames.at(file, offset, part.end).map_err(SpoolError::disk("read", &*path))? {
                 Ok(parsed) => {
                     let size = parsed.size as u64;
@@ -290,6 +322,9 @@ impl<D: Disk> Scan<'_, D> {
                 }
                 Err(_) if offset >= durable => break,
                 Err(_) => {
+                    if let Some(error) = frames.unreadable() {
+                        self.unreadable = Some((at, error));
+                    }
                     self.recovery.damaged += 1;
                     self.recovery.note(format!("{path} is damaged at byte {offset}"));
                     offset =
@@ -319,14 +354,6 @@ impl<D: Disk> Scan<'_, D> {
             }
         }
     }
-}
-
-/// The checksum before a place in a segment, which seeds the frame there.
-fn mark<F: DiskFile>(file: &F, position: Position) -> Result<Mark, SpoolError> {
-    let mut crc = [0; frame::CRC];
-    segment::read_full(file, position.offset - frame::CRC as u64, &mut crc)
-        .map_err(SpoolError::disk("read", segment::path(position.segment)))?;
-    Ok(Mark { position, crc: u32::from_le_bytes(crc) })
 }
 
 /// Writes bytes again as they are.

@@ -37,6 +37,10 @@ pub fn meaning(entry: &Stored) -> Result<Again, &'static str> {
             Err("its raw bytes were cut off when the quarantine was full: they are still in the object in S3")
         }
         (Some(_), Some(_)) => Ok(Again::Record),
+        // Every log's key has folders, and the id of a message has none.
+        (None, None) if !entry.object.source.is_empty() && !entry.object.key.contains('/') => {
+            Err("it is a message of a queue, which nothing could be done with: `show --raw` prints it")
+        }
         (None, None) if !entry.object.source.is_empty() => Ok(Again::Object),
         (None, Some(_)) => {
             Err("it is a part of an object whose other records were collected: it is not JSON, or too \
@@ -71,4 +75,33 @@ pub fn settle<D: Disk>(disk: &D, id: &str) -> io::Result<()> {
 
 fn path(id: &str) -> String {
     format!("{DIR}/{id}{SUFFIX}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ObjectId;
+
+    #[test]
+    fn only_what_can_be_had_again_is_tried_again() {
+        let entry = |source: &str, key: &str, output: Option<&str>, index| Stored {
+            id: String::new(),
+            object: ObjectId { source: source.into(), bucket: "b".into(), key: key.into() },
+            index,
+            output: output.map(Box::from),
+            reason: "r".into(),
+            detail: "d".into(),
+            kept: 2,
+            given: 2,
+        };
+        let log = "AWSLogs/1/CloudTrail/r/2026/11/23/x.json.gz";
+        assert_eq!(meaning(&entry("prod", log, None, None)), Ok(Again::Object));
+        let refused = entry("prod", log, Some("siem"), Some(1));
+        assert_eq!(meaning(&refused), Ok(Again::Record));
+        let why = |entry: &Stored| meaning(entry).unwrap_err();
+        assert!(why(&Stored { kept: 1, ..refused }).contains("cut off"));
+        assert!(why(&entry("prod", log, None, Some(1))).contains("part of an object"));
+        assert!(why(&entry("prod", "19dd0b57-b21e-4ac1-bd88-01bbb068cb78", None, None)).contains("message"));
+        assert!(why(&entry("", "spool/0000000000000001.seg@40", None, None)).contains("of the spool"));
+    }
 }

@@ -108,6 +108,10 @@ pub(super) struct Frames {
     max_payload: usize,
     /// The file is another segment's: no frame in it is this one's.
     foreign: bool,
+    /// What the disk cannot read counts as broken, and is no error.
+    lenient: bool,
+    /// Why something could not be read, since [`Frames::lenient`] was said.
+    unreadable: Option<io::Error>,
     /// The records of the packed frame that was read last; `None`: packed frames are left packed.
     plain: Option<Vec<u8>>,
 }
@@ -115,7 +119,9 @@ pub(super) struct Frames {
 impl Frames {
     /// `max_payload` bounds the buffer: longer frames are taken for damage.
     pub(super) fn new(max_payload: usize) -> Frames {
-        Frames { buf: Vec::new(), start: 0, max_payload, foreign: false, plain: Some(Vec::new()) }
+        let (lenient, unreadable) = (false, None);
+        let (buf, plain) = (Vec::new(), Some(Vec::new()));
+        Frames { buf, start: 0, max_payload, foreign: false, lenient, unreadable, plain }
     }
 
     /// For who needs no records: packed frames stay [`Frame::Packed`]. [`Frames::new`] makes [`Frame::Records`] of them.
@@ -123,11 +129,25 @@ impl Frames {
         Frames { plain: None, ..Frames::new(max_payload) }
     }
 
+    /// Whether what the disk cannot read counts as broken from here on, instead of as an error.
+    pub(super) fn lenient(&mut self, lenient: bool) {
+        self.lenient = lenient;
+        self.unreadable = None;
+    }
+
+    /// Why the last frame that was broken could not be read, if it was for that.
+    pub(super) fn unreadable(&mut self) -> Option<io::Error> {
+        self.unreadable.take()
+    }
+
     /// Forgets what was read: another file comes, which should be segment `number`.
     pub(super) fn enter<F: DiskFile>(&mut self, file: &F, number: u64) -> io::Result<()> {
         self.buf.clear();
         // A frame names its object by its place in the log. In the wrong place it would name another one.
-        self.foreign = read_header(file, number)? == Header::Foreign;
+        self.foreign = match read_header(file, number) {
+            Err(error) if self.lenient && is_unreadable(&error) => false,
+            header => header? == Header::Foreign,
+        };
         Ok(())
     }
 
@@ -207,22 +227,45 @@ impl Frames {
         self.buf.reserve_exact(want);
         self.buf.resize(want, 0);
         self.start = from;
-        let read = read_full(file, from, &mut self.buf);
-        self.buf.truncate(*read.as_ref().unwrap_or(&0));
-        Ok(read? >= need)
+        let (read, end) = read_until(file, from, &mut self.buf);
+        self.buf.truncate(read);
+        match end {
+            // What is further on may not be needed, and is read again when it is.
+            Err(error) if read < need => {
+                self.buf.clear();
+                if !(self.lenient && is_unreadable(&error)) {
+                    return Err(error);
+                }
+                self.unreadable = Some(error);
+                Ok(false)
+            }
+            _ => Ok(read >= need),
+        }
     }
 }
 
 /// Reads until `buf` is full or the file ends.
 pub(super) fn read_full<F: DiskFile>(file: &F, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let (done, end) = read_until(file, offset, buf);
+    end.map(|()| done)
+}
+
+/// Reads until `buf` is full, the file ends, or the disk fails: then what was read before that is there as well.
+fn read_until<F: DiskFile>(file: &F, offset: u64, buf: &mut [u8]) -> (usize, io::Result<()>) {
     let mut done = 0;
     while done < buf.len() {
-        match file.read_at(offset + done as u64, &mut buf[done..])? {
-            0 => break,
-            n => done += n,
+        match file.read_at(offset + done as u64, &mut buf[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) => return (done, Err(error)),
         }
     }
-    Ok(done)
+    (done, Ok(()))
+}
+
+/// Whether the medium does not give the bytes; a moment later it may.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::errno::Errno::EIO as i32)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Folders are made with mode 0700 and files with 0600. [`DiskFile::sync`] is fdatasync, which on Linux also
 //! writes a changed length; names become durable with [`Disk::sync_dir`], an fsync of the folder. A file that was
 //! removed under the agent goes on taking bytes, and fdatasync has nothing against it: so its number of names is asked.
+//! Each operation is a beat of the stage that the thread works for ([`worker`]).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, Synced};
-use crate::pulse::Pulse;
+use super::worker;
 
 /// A folder of the file system. Clones name the same folder.
 #[derive(Debug, Clone)]
@@ -19,32 +20,30 @@ pub struct StdDisk {
     root: Arc<Path>,
     /// Nothing is changed, and nothing needs to be writable.
     read_only: bool,
-    pulse: Arc<Pulse>,
 }
 
 /// An open file of a [`StdDisk`].
 #[derive(Debug)]
 pub struct StdFile {
     file: File,
-    pulse: Arc<Pulse>,
 }
 
 impl StdDisk {
     /// Opens a folder; makes it, and the folders above it, when it is not there.
     pub fn open(root: &Path) -> io::Result<StdDisk> {
         make_durably(root)?;
-        Ok(StdDisk { root: root.into(), read_only: false, pulse: Arc::default() })
+        Ok(StdDisk { root: root.into(), read_only: false })
     }
 
     /// A folder that is there, for changing something in it; nothing is made.
     pub fn existing(root: &Path) -> StdDisk {
-        StdDisk { root: root.into(), read_only: false, pulse: Arc::default() }
+        StdDisk { root: root.into(), read_only: false }
     }
 
     /// A folder for looking at it. Whatever would change it fails.
     pub fn read_only(root: &Path) -> io::Result<StdDisk> {
         match fs::metadata(root)?.is_dir() {
-            true => Ok(StdDisk { root: root.into(), read_only: true, pulse: Arc::default() }),
+            true => Ok(StdDisk { root: root.into(), read_only: true }),
             false => Err(io::ErrorKind::NotADirectory.into()),
         }
     }
@@ -57,18 +56,9 @@ impl StdDisk {
         }
     }
 
-    /// The same folder; each operation on a file that is opened from here on is a beat.
-    #[must_use]
-    pub fn watched(self, pulse: Arc<Pulse>) -> StdDisk {
-        StdDisk { pulse, ..self }
-    }
-
-    fn file(&self, file: File) -> StdFile {
-        StdFile { file, pulse: Arc::clone(&self.pulse) }
-    }
-
     /// The place of `path` in the file system. Refuses what would lead out of the root.
     fn locate(&self, path: &str) -> io::Result<PathBuf> {
+        worker::beat();
         let plain =
             |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\0']);
         let (dir, name) = path.split_once('/').unwrap_or((path, "-"));
@@ -98,12 +88,12 @@ impl Disk for StdDisk {
     fn create(&self, path: &str) -> io::Result<StdFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.place(path)?).map(|file| self.file(file))
+        options.open(self.place(path)?).map(|file| StdFile { file })
     }
 
     fn open(&self, path: &str) -> io::Result<StdFile> {
         let file = OpenOptions::new().read(true).write(!self.read_only).open(self.locate(path)?);
-        file.map(|file| self.file(file))
+        file.map(|file| StdFile { file })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -149,7 +139,7 @@ impl DiskFile for StdFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.pulse.beat();
+        worker::beat();
         loop {
             match self.file.read_at(buf, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -159,16 +149,17 @@ impl DiskFile for StdFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.pulse.beat();
+        worker::beat();
         self.file.write_all_at(bytes, offset)
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
+        worker::beat();
         self.file.set_len(len)
     }
 
     fn sync(&mut self) -> io::Result<Synced> {
-        self.pulse.beat();
+        worker::beat();
         self.file.sync_data()?;
         match self.file.metadata()?.nlink() {
             0 => Err(io::Error::new(io::ErrorKind::NotFound, "it was removed while it was being written")),
@@ -207,6 +198,7 @@ fn make_durably(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pulse::Pulse;
     use std::os::unix::fs::PermissionsExt;
 
     fn disk() -> (tempfile::TempDir, StdDisk) {
@@ -261,6 +253,43 @@ mod tests {
         fs::remove_dir_all(folder.path().join("a")).unwrap();
         file.write_at(3, b"abc").unwrap();
         assert_eq!(file.sync().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_a_thread_does_is_a_beat_of_its_own_stage() {
+        let (_folder, disk) = disk();
+        let mine: Arc<Pulse> = Arc::default();
+        let all = || {
+            disk.create_dir("d").unwrap();
+            let mut file = disk.create("d/x").unwrap();
+            file.write_at(0, b"abc").unwrap();
+            file.read_at(0, &mut [0]).unwrap();
+            file.set_len(1).unwrap();
+            let _ = file.sync().unwrap();
+            disk.rename("d/x", "d/y").unwrap();
+            disk.remove("d/y").unwrap();
+            disk.sync_dir("d").unwrap();
+            disk.list("d").unwrap();
+        };
+        {
+            let _works = worker::works_for(&mine);
+            let another = || {
+                let others: Arc<Pulse> = Arc::default();
+                let _works = worker::works_for(&others);
+                all();
+                others.beats()
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(all).join().unwrap();
+                assert!(scope.spawn(another).join().unwrap() >= 10);
+            });
+            assert_eq!(mine.beats(), 0, "others' work");
+            all();
+        }
+        let beats = mine.beats();
+        assert!(beats >= 10, "{beats}");
+        all();
+        assert_eq!(mine.beats(), beats, "it has stopped working for it");
     }
 
     #[test]

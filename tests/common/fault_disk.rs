@@ -25,9 +25,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use trailspool::spool::disk::{Disk, DiskFile, Synced};
+use trailspool::spool::worker;
 
 /// "No space left on device".
 pub const ENOSPC: i32 = 28;
@@ -128,6 +130,16 @@ impl FaultDisk {
     pub fn with_names(self, names: Names) -> FaultDisk {
         self.state().names = names;
         self
+    }
+
+    /// Bytes of a file that the medium does not give any more. A read that reaches them is short.
+    pub fn spoil(&self, path: &str, bytes: Range<u64>) {
+        self.state().bad.push((path.to_owned(), bytes));
+    }
+
+    /// It gives them again.
+    pub fn unspoil(&self) {
+        self.state().bad.clear();
     }
 
     /// Cuts the power after `steps` more steps.
@@ -398,7 +410,14 @@ impl DiskFile for FaultFile {
         state.powered()?;
         state.fails(Op::Read, &self.path)?;
         state.reads += 1;
+        let bad = state.bad.iter().filter(|(path, bad)| *path == self.path && offset < bad.end);
+        let good = bad.map(|(_, bad)| bad.start.saturating_sub(offset)).min().unwrap_or(u64::MAX);
         let live = &state.inodes[self.inode].live;
+        if good == 0 && offset < live.len() as u64 {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        let wanted = buf.len().min(usize::try_from(good).unwrap_or(usize::MAX));
+        let buf = &mut buf[..wanted];
         let rest = live.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
         let count = rest.len().min(buf.len());
         buf[..count].copy_from_slice(&rest[..count]);
@@ -476,6 +495,7 @@ struct State {
     written: u64,
     reads: u64,
     faults: Vec<Fault>,
+    bad: Vec<(String, Range<u64>)>,
 }
 
 impl Default for State {
@@ -492,12 +512,14 @@ impl Default for State {
             written: 0,
             reads: 0,
             faults: Vec::new(),
+            bad: Vec::new(),
         }
     }
 }
 
 impl State {
     fn powered(&self) -> io::Result<()> {
+        worker::beat();
         if self.cut { Err(power_cut()) } else { Ok(()) }
     }
 

@@ -106,10 +106,8 @@ impl<D: Disk> Storekeeper<D> {
             detail: &unfit.why,
         };
         let mut raw = self.quarantine.writer(&entry).map_err(no_quarantine)?;
-        while let Some(chunk) = next_chunk(&self.pulse, body)? {
-            raw.append(chunk).map_err(no_quarantine)?;
-        }
-        if is_another(wanted, body) {
+        let to_its_end = self.copy(wanted, body, &mut raw)?;
+        if to_its_end && is_another(wanted, body) {
             return Err(another_body(wanted, body.bytes_read(), &unfit.why));
         }
         raw.finish().map_err(no_quarantine)?;
@@ -119,6 +117,30 @@ impl<D: Disk> Storekeeper<D> {
         }
         warn!("{}: set aside whole: {}", name(id), unfit.why);
         Ok((ObjectFate::Quarantined, Counts::default()))
+    }
+
+    /// Whether the body was read to its end. Most of what is behind the bound could not be kept anyway, and others wait.
+    fn copy(
+        &mut self,
+        wanted: &Wanted,
+        body: &mut BodyReader,
+        raw: &mut QuarantineWriter<D>,
+    ) -> Result<bool, Missed> {
+        let mut bytes = 0;
+        while let Some(chunk) = next_chunk(&self.pulse, body)? {
+            let part = chunk.len() as u64;
+            if bytes + part > self.body_bytes {
+                let listed = wanted.size.unwrap_or_default();
+                raw.leave_out(listed.saturating_sub(bytes).max(part));
+                return Ok(false);
+            }
+            bytes += part;
+            raw.append(chunk).map_err(no_quarantine)?;
+            if self.commit_due() && self.commit().is_break() {
+                return Err(Missed::RolledBack);
+            }
+        }
+        Ok(true)
     }
 
     /// Broken records that have no entry of their own.
@@ -154,10 +176,10 @@ impl<D: Disk> Intake<'_, D> {
         let pulse = Arc::clone(&self.keeper.pulse);
         while let Some(chunk) = next_chunk(&pulse, body)? {
             bytes += chunk.len() as u64;
-            if bytes > limits::OBJECT_BYTES {
+            if bytes > self.keeper.body_bytes {
                 let why = format!(
                     "it is larger than any CloudTrail object: more than {} bytes",
-                    limits::OBJECT_BYTES
+                    self.keeper.body_bytes
                 );
                 return Err(Missed::Unfit(Unfit { slug: "object-too-large", why }));
             }

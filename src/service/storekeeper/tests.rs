@@ -20,6 +20,9 @@ use crate::discover::testing;
 use crate::fault_disk::{EIO, ENOSPC, EROFS, Fault as DiskFault, FaultDisk, Op, Survive};
 use crate::spool::{self, Compression, Position};
 
+/// Bytes of one body that are read here.
+const BODY_BYTES: usize = 4 * limits::CHUNK_BYTES;
+
 const NOW: PrimitiveDateTime = datetime!(2026-11-23 12:00);
 
 fn config() -> Config {
@@ -72,6 +75,7 @@ struct Place {
     quarantine: Quarantine<FaultDisk>,
     status: Arc<StoreStatus>,
     stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
     queue: Queue,
@@ -94,6 +98,7 @@ fn place_with(disk: FaultDisk, ledger: Ledger<FaultDisk>) -> Place {
     let remembered = Remembered::open(disk.clone(), &config.sources, (&spool, true), from, 1).unwrap();
     let status = Arc::new(StoreStatus::default());
     let stop = Arc::new(AtomicBool::new(false));
+    let pulse: Arc<Pulse> = Arc::default();
     let keeper = Storekeeper::new(
         &config,
         (writer, spool.clone()),
@@ -101,23 +106,15 @@ fn place_with(disk: FaultDisk, ledger: Ledger<FaultDisk>) -> Place {
         quarantine.clone(),
         remembered,
         (stop.clone(), status.clone()),
-    );
+    )
+    .watched(pulse.clone());
+    let keeper = Storekeeper { body_bytes: BODY_BYTES as u64, ..keeper };
     let (jobs, work) = mpsc::channel();
     let thread = thread::spawn(move || keeper.run(&work));
     let pass = Pass::new(Arc::new(SourceStatus::new("prod")), NOW);
     let queue = Queue::new(1, 16);
-    Place {
-        disk,
-        spool,
-        ledger,
-        quarantine,
-        status,
-        stop,
-        jobs: Some(jobs),
-        thread: Some(thread),
-        queue,
-        pass,
-    }
+    let (jobs, thread) = (Some(jobs), Some(thread));
+    Place { disk, spool, ledger, quarantine, status, stop, pulse, jobs, thread, queue, pass }
 }
 
 fn key(n: u32) -> LogKey {
@@ -135,12 +132,23 @@ fn body(n: u32) -> Vec<u8> {
 impl Place {
     /// Hands an object over, as a fetch worker does, and waits until it has been read.
     fn hand_over(&self, n: u32, bytes: &[u8], purpose: Purpose) -> Option<Read> {
+        let size = bytes.len() as u64;
+        self.hand_over_body(n, (Some(size), BodyReader::of(bytes)), purpose, &self.pass)
+    }
+
+    fn hand_over_body(
+        &self,
+        n: u32,
+        (size, body): (Option<u64>, BodyReader),
+        purpose: Purpose,
+        pass: &Arc<Pass>,
+    ) -> Option<Read> {
         let key = key(n);
-        let ticket = self.queue.ticket(&self.pass, &key)?;
+        let ticket = self.queue.ticket(pass, &key)?;
         let object = ObjectId { source: "prod".into(), bucket: "acme".into(), key: key.as_str().into() };
         let (read, answer) = oneshot::channel();
-        let wanted = Wanted { object, size: Some(bytes.len() as u64), day: key.day(), ticket };
-        self.jobs.as_ref()?.send(Job { wanted, body: BodyReader::of(bytes), purpose, read }).unwrap();
+        let wanted = Wanted { object, size, day: key.day(), ticket };
+        self.jobs.as_ref()?.send(Job { wanted, body, purpose, read }).unwrap();
         answer.blocking_recv().ok()
     }
 
@@ -377,6 +385,80 @@ fn many_broken_records_of_one_object_leave_room_in_the_quarantine_for_others() {
     assert_eq!(place.settled().collected, 2);
     assert_eq!(place.quarantine.totals().entries, kept + 1);
     place.stop();
+}
+
+fn too_large() -> Purpose {
+    Purpose::SetAside(Unfit { slug: "object-too-large", why: "it is".to_owned() })
+}
+
+#[test]
+fn what_is_too_large_is_not_read_to_its_end_to_be_set_aside() {
+    let mut place = place(FaultDisk::new());
+    let (chunks, body) = mpsc::sync_channel(1);
+    let body = BodyReader::coming(body);
+    let size = 1 << 40;
+    let sent = thread::scope(|scope| {
+        let sent = scope.spawn(move || {
+            // It would go on for long.
+            (0..10_000).take_while(|_| chunks.send(vec![0; limits::CHUNK_BYTES]).is_ok()).count()
+        });
+        let _ = place.hand_over_body(0, (Some(size), body), too_large(), &place.pass);
+        sent.join().unwrap()
+    });
+    // One is in the channel, one with the sender, and the fetch's own.
+    let most = BODY_BYTES / limits::CHUNK_BYTES + 3 + limits::CHUNKS_PER_FETCH;
+    assert!(sent <= most, "{sent}");
+    assert_eq!(place.settled().quarantined, 1);
+    let mut given = Vec::new();
+    place.quarantine.list(&mut |_, stored| given.push(stored.unwrap().given)).unwrap();
+    assert_eq!(given, [size]);
+    place.stop();
+}
+
+#[test]
+fn what_has_ended_is_committed_while_a_slow_body_is_set_aside() {
+    let mut place = place(FaultDisk::new());
+    let _ = place.hand_over(0, &body(0), Purpose::Collect);
+    let (chunks, slow) = mpsc::sync_channel(1);
+    let slow = BodyReader::coming(slow);
+    let later = Pass::new(Arc::new(SourceStatus::new("prod")), NOW);
+    thread::scope(|scope| {
+        scope.spawn(|| place.hand_over_body(1, (None, slow), too_large(), &later));
+        chunks.send(vec![0; limits::CHUNK_BYTES]).unwrap();
+        thread::sleep(COMMIT_AFTER);
+        chunks.send(vec![0; limits::CHUNK_BYTES]).unwrap();
+        let waited =
+            runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+                tokio::time::timeout(Duration::from_secs(30), place.pass.settled()).await
+            });
+        drop(chunks);
+        assert_eq!(waited.unwrap().collected, 1, "it does not wait for the end of the other one");
+    });
+    place.stop();
+    assert_eq!((later.tally().quarantined, place.quarantine.totals().entries), (1, 1));
+}
+
+#[test]
+fn a_long_save_shows_that_it_comes_on() {
+    let mut place = place(FaultDisk::new());
+    let days = 2000;
+    let first = datetime!(2020-01-01 0:00).date();
+    for n in 0..days {
+        let entry = Entry {
+            source: "prod",
+            day: first + time::Duration::days(n),
+            key: &n.to_string(),
+            fate: ObjectFate::Collected,
+            counts: Counts::default(),
+        };
+        place.ledger.replay(&entry, Position { segment: 1, offset: 1 }).unwrap();
+    }
+    let before = place.pulse.beats();
+    place.stop();
+    let runs = place.disk.list("ledger").unwrap().iter().filter(|(name, _)| name.ends_with(".run")).count();
+    let beats = place.pulse.beats() - before;
+    assert_eq!(runs, days as usize, "a file for each day");
+    assert!(beats >= runs as u64, "{beats} beats");
 }
 
 #[test]
