@@ -30,7 +30,7 @@ use super::encoding::Encoding;
 use super::lines::{Buffer, Lines};
 use super::sender::{Again, Outcome, Reason, Refusal, Sender};
 use super::status::{OutputStatus, Reporter};
-use super::unconfirmed::Unconfirmed;
+use super::unconfirmed::{Arrived, Unconfirmed};
 use crate::config::Output;
 use crate::net::Backoff;
 use crate::pulse::Pulse;
@@ -151,7 +151,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         self.rested = false;
         self.pulse.working();
         wedge::pending(&self.stage).await;
-        if let Some(again) = self.confirm()? {
+        if let Some(again) = self.confirm().await? {
             return self.send_again(again).await;
         }
         if self.is_asked_to_skip()? {
@@ -286,7 +286,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     }
 
     /// The cursor moves over records that count as arrived by now. If their connection broke: why.
-    fn confirm(&mut self) -> Result<Option<Again>, Stopped> {
+    async fn confirm(&mut self) -> Result<Option<Again>, Stopped> {
         if !self.sender.is_provisional() {
             return Ok(None);
         }
@@ -295,11 +295,21 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             return Ok((!self.unconfirmed.is_empty()).then_some(again));
         }
         let now = Instant::now().into_std();
-        while let Some(settled) = self.unconfirmed.arrived(now) {
+        while let Some(arrived) = self.unconfirmed.arrived(now) {
             self.rested = false;
-            self.work()?.backlog.advance(settled);
+            self.arrived(arrived).await?;
         }
         Ok(None)
+    }
+
+    async fn arrived(&mut self, arrived: Arrived<B::Cursor>) -> Result<(), Stopped> {
+        if let Some(settled) = arrived.settled {
+            self.work()?.backlog.advance(settled);
+        }
+        for id in arrived.again {
+            self.delivered_again(id).await?;
+        }
+        Ok(())
     }
 
     /// A connection broke that may have lost what it carried: everything behind the cursor is sent again.
@@ -317,10 +327,9 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         // who acknowledged everything is only told good-bye
         let grace = if self.unconfirmed.is_empty() { CLOSE_GRACE } else { STOP_GRACE };
         if let Ok(true) = timeout(grace, self.sender.close()).await {
-            for settled in self.unconfirmed.all_arrived() {
-                if let Some(work) = &mut self.work {
-                    work.backlog.advance(settled);
-                }
+            for arrived in self.unconfirmed.all_arrived() {
+                // what of it fails is sent again by the next run
+                let _ = self.arrived(arrived).await;
             }
         }
         self.save().await;

@@ -44,7 +44,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             let control = self.control.clone();
             match self.work()?.batch.step(control.is_some()) {
                 Step::Send(records) => {
-                    if let Some(again) = self.confirm()? {
+                    if let Some(again) = self.confirm().await? {
                         return self.send_again(again).await;
                     }
                     self.send_ahead(lines)?;

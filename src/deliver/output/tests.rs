@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{Format, OnFull, OutputKind};
-use crate::deliver::backlog::{Refused, Visit};
+use crate::deliver::backlog::{Refused, Visit, Wanted};
 use crate::deliver::batch::Settled;
 use crate::deliver::lines::Place;
 use crate::deliver::sender::{Fate, Items};
@@ -35,6 +35,8 @@ struct Store {
     /// The spool wants everything before this record given up.
     skip_to: Option<usize>,
     skipped: Vec<usize>,
+    /// Records of the quarantine that are wanted again, by their numbers.
+    wanted: Vec<usize>,
 }
 
 type Shared = Arc<Mutex<Store>>;
@@ -127,6 +129,24 @@ impl Backlog for Memory {
         if !store.aside.contains(&number) {
             store.aside.push(number);
         }
+        Ok(())
+    }
+
+    fn wanted_again(&mut self, under_way: &dyn Fn(&str) -> bool) -> Option<String> {
+        let store = self.store.lock().unwrap();
+        store.wanted.iter().map(usize::to_string).find(|id| !under_way(id))
+    }
+
+    fn refused(&mut self, id: &str) -> io::Result<Wanted> {
+        let object = ObjectId { source: "s".into(), bucket: "b".into(), key: "k".into() };
+        Ok(Wanted { object, index: 0, bytes: format!("{id} again").into() })
+    }
+
+    fn accepted_again(&mut self, id: &str) -> io::Result<()> {
+        let mut store = self.store.lock().unwrap();
+        let number = number(id.as_bytes());
+        assert!(store.accepted.contains(&number), "{number} left the quarantine, and is nowhere else");
+        store.wanted.retain(|&wanted| wanted != number);
         Ok(())
     }
 
@@ -243,7 +263,8 @@ impl Running {
         loop {
             sleep(Duration::from_millis(50)).await;
             let store = self.store.lock().unwrap();
-            if store.saved == store.records.len() && self.status.standing().state == State::Idle {
+            let settled = store.saved == store.records.len() && store.wanted.is_empty();
+            if settled && self.status.standing().state == State::Idle {
                 break;
             }
             assert!(Instant::now() < patience, "stuck at {}: {:?}", store.cursor, self.status.standing());
@@ -715,3 +736,4 @@ async fn an_idle_connection_that_the_receiver_closes_is_no_trouble() {
 }
 
 mod flow;
+mod pipe;

@@ -1,0 +1,38 @@
+//! More of connections without acknowledgements: records that are wanted again.
+
+use super::*;
+
+/// Records of the quarantine that are wanted again have numbers that the spool's have not.
+const WANTED: usize = 1000;
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_under_a_record_wanted_again_costs_none_of_those_before_it() {
+    let store = store(10, &[]);
+    let pipe = Pipe::new(&store, Duration::from_secs(5));
+    let dies = pipe.dies.clone();
+    let running = start_with(&store, &config(1000, 10), pipe);
+    running.after(1).await;
+    store.lock().unwrap().wanted.push(WANTED);
+    // a send takes 100 ms
+    *dies.lock().unwrap() = Some(Instant::now() + Duration::from_millis(50));
+    running.committed.send_replace(1);
+    running.drain().await;
+    let store = store.lock().unwrap();
+    assert!((0..10).chain([WANTED]).all(|record| store.accepted.contains(&record)), "{:?}", store.accepted);
+    assert_eq!(store.delivered, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_wanted_again_leaves_the_quarantine_when_its_connection_has_stood() {
+    let store = store(0, &[]);
+    store.lock().unwrap().wanted.extend(WANTED..WANTED + 20);
+    let pipe = Pipe::new(&store, Duration::from_secs(5));
+    let dies = pipe.dies.clone();
+    let running = start_with(&store, &config(1000, 10), pipe);
+    running.after(4).await;
+    assert_eq!(store.lock().unwrap().wanted.len(), 20, "sent, and not read by anybody");
+    *dies.lock().unwrap() = Some(Instant::now());
+    running.drain().await;
+    let store = store.lock().unwrap();
+    assert!((WANTED..WANTED + 20).all(|record| store.accepted.contains(&record)), "{:?}", store.accepted);
+}
