@@ -200,6 +200,21 @@ fn what_loki_finds_too_old_is_set_aside_in_few_requests() {
     assert!(guard.1.requests < 60, "{} requests for {old} old records", guard.1.requests);
 }
 
+/// As after a week without power: the first batches hold nothing that Loki takes, and no record was accepted before.
+#[test]
+fn a_backlog_that_is_all_too_old_for_loki_is_set_aside() {
+    let bench = Bench::new(40);
+    let records = bench.records().values().sum::<u64>();
+    assert!(records > 200, "{records}");
+    let oldest = (yesterday() + time::Duration::days(3)).midnight().assume_utc().unix_timestamp();
+    let collector = Collector::start(Api::Loki, Moods { oldest: Some(oldest), ..Moods::default() });
+    bench.configure(&output(Api::Loki, &collector.url(), &bench.home.path("token"), "batch_records = 20"));
+    let books = bench.home.drain().books();
+    assert_eq!(collector.received().1.wrong, Vec::<String>::new());
+    let output = &books.outputs[0];
+    assert_eq!((output.rejected, output.delivered, output.waiting), (records, 0, 0));
+}
+
 #[test]
 fn an_output_that_is_down_holds_no_other_and_may_give_up_records() {
     let bench = Bench::new(1500);
