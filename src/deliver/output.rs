@@ -297,9 +297,17 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let now = Instant::now().into_std();
         while let Some(arrived) = self.unconfirmed.arrived(now) {
             self.rested = false;
+            self.well();
             self.arrived(arrived).await?;
         }
         Ok(None)
+    }
+
+    /// The receiver has records: whatever was wrong has passed.
+    fn well(&mut self) {
+        self.reporter.well();
+        self.retry.reset();
+        self.hold.reset();
     }
 
     async fn arrived(&mut self, arrived: Arrived<B::Cursor>) -> Result<(), Stopped> {

@@ -166,10 +166,14 @@ impl Reporter {
         }
     }
 
-    /// The receiver took records.
+    /// The receiver took records, or a connection did.
     pub(super) fn delivered(&mut self, records: usize, bytes: usize) {
         self.status.records.fetch_add(records as u64, Ordering::Relaxed);
         self.status.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The receiver has records: whatever was wrong has passed.
+    pub(super) fn well(&mut self) {
         self.status.enter(State::Sending);
         if std::mem::take(&mut self.open) {
             log::info!("output {}: delivers again", self.output);
@@ -287,6 +291,8 @@ mod tests {
             _ => (reason, 0),
         })));
         reporter.delivered(3, 30);
+        assert!(matches!(status.standing().state, State::Holding { .. }));
+        reporter.well();
         assert_eq!(status.standing().state, State::Sending);
         assert_eq!((status.delivered_records(), status.delivered_bytes()), (3, 30));
     }

@@ -619,6 +619,9 @@ struct Pipe {
     /// When the receiver dies next, and takes with it what it has not read.
     dies: Arc<Mutex<Option<Instant>>>,
     takes: Duration,
+    /// It dies so long after it was sent something.
+    lives: Option<Duration>,
+    sends: Arc<Mutex<usize>>,
 }
 
 /// For each record whether it is a bad one.
@@ -628,7 +631,14 @@ fn fates(lines: &Lines) -> Vec<Fate> {
 
 impl Pipe {
     fn new(store: &Shared, takes: Duration) -> Pipe {
-        Pipe { store: store.clone(), under_way: Mutex::default(), dies: Arc::default(), takes }
+        Pipe {
+            store: store.clone(),
+            under_way: Mutex::default(),
+            dies: Arc::default(),
+            takes,
+            lives: None,
+            sends: Arc::default(),
+        }
     }
 
     fn look(&self) -> bool {
@@ -649,6 +659,7 @@ impl Pipe {
 
 impl Sender for Pipe {
     async fn send(&mut self, lines: Lines) -> Outcome {
+        *self.sends.lock().unwrap() += 1;
         sleep(Duration::from_millis(100)).await;
         if self.look() {
             return Outcome::Retry { reason: Reason::Broken, text: "reset".into(), after: None };
@@ -657,6 +668,9 @@ impl Sender for Pipe {
         let written = numbers(&lines.bytes()).into_iter().zip(&fates);
         let written = written.filter(|(_, fate)| **fate == Fate::Accepted).map(|(number, _)| number);
         self.under_way.lock().unwrap().push((Instant::now() + self.takes, written.collect()));
+        if let Some(lives) = self.lives {
+            *self.dies.lock().unwrap() = Some(Instant::now() + lives);
+        }
         if !fates.contains(&Fate::Unfit) {
             return Outcome::Accepted;
         }

@@ -1,4 +1,4 @@
-//! More of connections without acknowledgements: records that are wanted again.
+//! More of connections without acknowledgements: records that are wanted again, peers that accept and then close.
 
 use super::*;
 
@@ -35,4 +35,20 @@ async fn a_record_wanted_again_leaves_the_quarantine_when_its_connection_has_sto
     running.drain().await;
     let store = store.lock().unwrap();
     assert!((WANTED..WANTED + 20).all(|record| store.accepted.contains(&record)), "{:?}", store.accepted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_accepts_and_then_closes_is_tried_ever_less_often_and_is_one_trouble() {
+    let store = store(100, &[]);
+    let pipe = Pipe { lives: Some(Duration::from_millis(1)), ..Pipe::new(&store, Duration::from_secs(1)) };
+    let sends = pipe.sends.clone();
+    let running = start_with(&store, &config(1000, 10), pipe);
+    running.after(60).await;
+    let first = running.status.standing();
+    assert!(matches!(first.state, State::Retrying { reason: Reason::Broken, .. }), "{first:?}");
+    running.after(3600).await;
+    assert_eq!(running.status.standing().since, first.since);
+    // some 130 tries, half a minute apart, of at most two sends
+    assert!(*sends.lock().unwrap() < 400, "{} sends", sends.lock().unwrap());
+    assert_eq!(store.lock().unwrap().cursor, 0);
 }
