@@ -224,10 +224,14 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// Gives up the oldest records, if this output is asked to.
     async fn give_up_old(&mut self) -> Result<(), Stopped> {
         self.skips.mark_unchanged();
+        // what was sent and is not confirmed is given up or sent again: each record is counted once
+        self.unconfirmed.lost();
+        let work = self.work()?;
+        work.settled = None;
+        work.next = Next::Unsettled;
         match self.blocking(|work| work.backlog.skip()).await? {
             Ok(0) => Ok(()),
             Ok(count) => {
-                self.work()?.next = Next::Unsettled;
                 self.reporter.skipped(count);
                 Ok(())
             }

@@ -35,6 +35,8 @@ struct Store {
     /// The spool wants everything before this record given up.
     skip_to: Option<usize>,
     skipped: Vec<usize>,
+    /// Times that it cannot be made durable.
+    failing_skips: usize,
     /// Records of the quarantine that are wanted again, by their numbers.
     wanted: Vec<usize>,
 }
@@ -164,6 +166,7 @@ impl Backlog for Memory {
         let from = store.cursor;
         store.skipped.extend(from..to);
         store.cursor = store.cursor.max(to);
+        fails(&mut store.failing_skips)?;
         store.saved = store.cursor;
         self.at = store.cursor;
         Ok(to.saturating_sub(from) as u64)

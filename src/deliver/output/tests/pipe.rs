@@ -52,3 +52,23 @@ async fn a_peer_that_accepts_and_then_closes_is_tried_ever_less_often_and_is_one
     assert!(*sends.lock().unwrap() < 400, "{} sends", sends.lock().unwrap());
     assert_eq!(store.lock().unwrap().cursor, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_given_up_is_not_counted_as_delivered_too() {
+    for failing in [0, 1] {
+        let store = store(30, &[]);
+        let running = start_with(&store, &config(1000, 10), Pipe::new(&store, Duration::from_secs(3)));
+        running.after(1).await;
+        {
+            let mut store = store.lock().unwrap();
+            assert_eq!(store.cursor, 0, "all are sent, none is confirmed");
+            (store.skip_to, store.failing_skips) = (Some(20), failing);
+            store.wanted.push(WANTED);
+        }
+        running.skip.send_replace(());
+        running.drain().await;
+        let store = store.lock().unwrap();
+        assert_eq!((store.skipped.len(), store.delivered), (20, 10), "{failing} failing");
+        assert!((20..30).all(|record| store.accepted.contains(&record)));
+    }
+}
