@@ -69,6 +69,8 @@ pub(super) fn failed(error: &Error) -> Outcome {
     let reason = match error.kind() {
         Kind::Dns | Kind::Refused | Kind::Unreachable | Kind::ConnectTimeout => Reason::Connect,
         Kind::Reset | Kind::ClosedEarly | Kind::Other => Reason::Broken,
+        // a receiver that is being started anew
+        Kind::Tls if error.is_broken_off() => Reason::Broken,
         Kind::ClientCertificate => {
             let advice =
                 "check `client_cert_file` and `client_key_file`, and whether the receiver trusts them";
