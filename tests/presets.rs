@@ -216,6 +216,18 @@ fn a_backlog_that_is_all_too_old_for_loki_is_set_aside() {
 }
 
 #[test]
+fn a_single_run_does_not_wait_for_records_that_cannot_come() {
+    let bench = Bench::new(3);
+    let records = bench.records();
+    let collector = Collector::start(Api::Ndjson, Moods::default());
+    // an hour is more than the run is given
+    let more = "batch_seconds = 3600";
+    bench.configure(&output(Api::Ndjson, &collector.url(), &bench.home.path("token"), more));
+    bench.home.once().expect_code(0);
+    assert!(collector.received().1.records == records);
+}
+
+#[test]
 fn an_output_that_is_down_holds_no_other_and_may_give_up_records() {
     let bench = Bench::new(1500);
     let mut lines = std::collections::HashSet::new();

@@ -58,6 +58,8 @@ pub(super) struct Wakes<P> {
     pub(super) skips: watch::Receiver<()>,
     /// The agent is stopping.
     pub(super) stop: watch::Receiver<bool>,
+    /// No more records come.
+    pub(super) complete: watch::Receiver<bool>,
 }
 
 /// Delivers until `stop` turns true or its sender is gone.
@@ -69,7 +71,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
     wakes: Wakes<P>,
     (status, pulse): (Arc<OutputStatus>, Arc<Pulse>),
 ) {
-    let Wakes { committed, skips, stop } = wakes;
+    let Wakes { committed, skips, stop, complete } = wakes;
     let work = Work {
         backlog,
         batch: Batch::new(config.batch_bytes, config.batch_records),
@@ -89,6 +91,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
         committed,
         skips,
         stop,
+        complete,
         reporter: Reporter::new(&config.name, status),
         stage: format!("output {}", config.name).into(),
         pulse,
@@ -120,6 +123,7 @@ struct Loop<S, B: Backlog, P> {
     committed: watch::Receiver<P>,
     skips: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
+    complete: watch::Receiver<bool>,
     reporter: Reporter,
     /// What the watchdog calls it.
     stage: Box<str>,
@@ -184,10 +188,10 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         delivered
     }
 
-    /// Waits for more records while the batch is neither full nor old enough.
+    /// Waits for more records while the batch is neither full nor old enough, if any may come.
     async fn gather(&mut self) -> Result<(), Stopped> {
         let until = Instant::now() + self.batch_wait;
-        if self.batch_wait.is_zero() || self.work()?.whole {
+        if self.batch_wait.is_zero() || self.work()?.whole || *self.complete.borrow() {
             return Ok(());
         }
         self.save().await;
@@ -196,12 +200,16 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             tokio::select! {
                 changed = self.committed.changed() => changed.map_err(|_| Stopped)?,
                 () = stopped(&mut self.stop) => return Err(Stopped),
+                () = told(&mut self.complete) => {}
                 () = sleep_until(until) => {
                     self.pulse.working();
                     return Ok(());
                 }
             }
             self.pulse.working();
+            if *self.complete.borrow() {
+                return Ok(());
+            }
             self.committed.mark_unchanged();
             // a failure shows again when the next batch is read
             let _ = self.blocking(Work::read_on).await?;
@@ -427,6 +435,13 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // a sender that is gone is a stop too
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn told(complete: &mut watch::Receiver<bool>) {
+    // a sender that is gone says nothing any more
+    if complete.wait_for(|complete| *complete).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 #[cfg(test)]

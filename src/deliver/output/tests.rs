@@ -213,6 +213,7 @@ struct Running {
     committed: watch::Sender<u64>,
     skip: watch::Sender<()>,
     stop: watch::Sender<bool>,
+    complete: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -246,11 +247,12 @@ fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) ->
     let config = config.clone();
     let face = status.clone();
     let (skip, skips) = watch::channel(());
-    let wakes = Wakes { committed: new, skips, stop: stopping };
+    let (complete, all) = watch::channel(false);
+    let wakes = Wakes { committed: new, skips, stop: stopping, complete: all };
     let task = tokio::spawn(async move {
         run(&config, Arc::default(), sender, memory, wakes, (face, Arc::default())).await;
     });
-    Running { store: store.clone(), status, committed, skip, stop, task }
+    Running { store: store.clone(), status, committed, skip, stop, complete, task }
 }
 
 fn store(records: usize, bad: &[usize]) -> Shared {

@@ -253,3 +253,20 @@ async fn trouble_that_comes_under_several_names_has_one_beginning() {
     }
     assert_eq!(names.len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_does_not_wait_for_records_that_cannot_come() {
+    let store = store(2, &[]);
+    let waiting = Output { batch_wait: Duration::from_secs(3600), ..config(1000, 10) };
+    let running = start(&store, &waiting, |_| ok());
+    running.after(60).await;
+    assert!(store.lock().unwrap().accepted.is_empty(), "a third one may come");
+    running.complete.send_replace(true);
+    running.after(1).await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1]);
+    store.lock().unwrap().records.push("2 good".into());
+    running.committed.send_replace(1);
+    running.after(1).await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1, 2], "what came all the same");
+    running.drain().await;
+}
