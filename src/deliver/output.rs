@@ -30,7 +30,7 @@ use super::encoding::Encoding;
 use super::lines::{Buffer, Lines};
 use super::sender::{Again, Outcome, Reason, Refusal, Sender};
 use super::status::{OutputStatus, Reporter};
-use super::unconfirmed::{Arrived, Unconfirmed};
+use super::unconfirmed::{Arrived, Unconfirmed, WINDOW};
 use crate::config::Output;
 use crate::net::Backoff;
 use crate::pulse::Pulse;
@@ -49,6 +49,11 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// First and longest wait after something that wants a change of the configuration, here or there.
 const HOLD: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(120));
+
+/// A connection that ends after this time without a record was closed because it was idle.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often in a row that may happen before somebody has to change something.
+const IDLE_ENDS: u32 = 3;
 
 /// What an output waits for.
 pub(super) struct Wakes<P> {
@@ -104,6 +109,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
         rested: false,
         tend: Some(Instant::now()),
         unconfirmed: Unconfirmed::default(),
+        idle_ends: 0,
         written: 0,
     };
     while let Ok(()) = output.turn().await {}
@@ -144,6 +150,8 @@ struct Loop<S, B: Backlog, P> {
     tend: Option<Instant>,
     /// Settled records whose connection has to stand a little longer.
     unconfirmed: Unconfirmed<B::Cursor>,
+    /// How often in a row its connection was closed as idle before they counted as arrived.
+    idle_ends: u32,
     /// Bytes accepted since they were counted last.
     written: usize,
 }
@@ -302,11 +310,11 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         if !self.sender.is_provisional() {
             return Ok(None);
         }
+        let now = Instant::now().into_std();
         if let Some(again) = self.sender.broken() {
             // if nothing waits, the connection was idle and simply made anew
-            return Ok((!self.unconfirmed.is_empty()).then_some(again));
+            return Ok(self.unconfirmed.last().map(|last| self.idle_ended(again, now - last)));
         }
-        let now = Instant::now().into_std();
         while let Some(arrived) = self.unconfirmed.arrived(now) {
             self.rested = false;
             self.well();
@@ -318,8 +326,24 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// The receiver has records: whatever was wrong has passed.
     fn well(&mut self) {
         self.reporter.well();
+        self.idle_ends = 0;
         self.retry.reset();
         self.hold.reset();
+    }
+
+    /// A receiver that closes idle connections before their records count as arrived would get the same ones for ever.
+    fn idle_ended(&mut self, again: Again, idle: Duration) -> Again {
+        self.idle_ends = if idle < IDLE { 0 } else { self.idle_ends + 1 };
+        if self.idle_ends < IDLE_ENDS {
+            return again;
+        }
+        let text = format!(
+            "{}, {} times in a row within {} seconds after the last record, and so confirms none: if its idle time-out, or              that of a balancer before it, is that short, make it a minute",
+            again.text,
+            self.idle_ends,
+            WINDOW.as_secs()
+        );
+        Again { reason: Reason::Held, text, ..again }
     }
 
     async fn arrived(&mut self, arrived: Arrived<B::Cursor>) -> Result<(), Stopped> {

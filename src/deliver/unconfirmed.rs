@@ -129,6 +129,11 @@ impl<C: Copy> Unconfirmed<C> {
         self.marks.drain(..).map(|mark| count(mark.arrives)).sum()
     }
 
+    /// When something was written last, of what waits.
+    pub fn last(&self) -> Option<Instant> {
+        self.marks.back().map(|mark| mark.at)
+    }
+
     /// None waits.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()

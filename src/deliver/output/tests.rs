@@ -624,8 +624,8 @@ struct Pipe {
     /// When the receiver dies next, and takes with it what it has not read.
     dies: Arc<Mutex<Option<Instant>>>,
     takes: Duration,
-    /// It dies so long after it was sent something.
-    lives: Option<Duration>,
+    /// It dies so long after it was sent something, until then.
+    lives: Option<(Duration, Instant)>,
     sends: Arc<Mutex<usize>>,
 }
 
@@ -673,7 +673,9 @@ impl Sender for Pipe {
         let written = numbers(&lines.bytes()).into_iter().zip(&fates);
         let written = written.filter(|(_, fate)| **fate == Fate::Accepted).map(|(number, _)| number);
         self.under_way.lock().unwrap().push((Instant::now() + self.takes, written.collect()));
-        if let Some(lives) = self.lives {
+        if let Some((lives, until)) = self.lives
+            && Instant::now() < until
+        {
             *self.dies.lock().unwrap() = Some(Instant::now() + lives);
         }
         if !fates.contains(&Fate::Unfit) {

@@ -40,7 +40,10 @@ async fn a_record_wanted_again_leaves_the_quarantine_when_its_connection_has_sto
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_accepts_and_then_closes_is_tried_ever_less_often_and_is_one_trouble() {
     let store = store(100, &[]);
-    let pipe = Pipe { lives: Some(Duration::from_millis(1)), ..Pipe::new(&store, Duration::from_secs(1)) };
+    let pipe = Pipe {
+        lives: Some((Duration::from_millis(1), Instant::now() + Duration::from_secs(24 * 3600))),
+        ..Pipe::new(&store, Duration::from_secs(1))
+    };
     let sends = pipe.sends.clone();
     let running = start_with(&store, &config(1000, 10), pipe);
     running.after(60).await;
@@ -71,4 +74,23 @@ async fn a_record_that_is_given_up_is_not_counted_as_delivered_too() {
         assert_eq!((store.skipped.len(), store.delivered), (20, 10), "{failing} failing");
         assert!((20..30).all(|record| store.accepted.contains(&record)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_closes_idle_connections_too_early_is_told_apart_and_loses_nothing() {
+    let store = store(10, &[]);
+    let mut pipe = Pipe::new(&store, Duration::from_secs(1));
+    let patient = Instant::now() + Duration::from_secs(3600);
+    pipe.lives = Some((Duration::from_secs(5), patient));
+    let running = start_with(&store, &config(1000, 10), pipe);
+    running.after(600).await;
+    let State::Holding { text, .. } = running.status.standing().state else {
+        panic!("{:?}", running.status.standing());
+    };
+    assert!(text.contains("idle time-out"), "{text}");
+    assert_eq!(store.lock().unwrap().cursor, 0);
+    let status = running.drain().await;
+    assert!(Instant::now() > patient);
+    assert!(status.retries().any(|(reason, count)| reason == Reason::Broken && count == 2));
+    assert_eq!(store.lock().unwrap().delivered, 10);
 }
