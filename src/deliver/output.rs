@@ -175,7 +175,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let work = self.work()?;
         if matches!(work.next, Next::Unsettled) {
             work.settled = None;
-            self.unconfirmed.lost();
+            self.unconfirmed.unsettle();
         }
         if let Err(text) = self.blocking(Work::fill).await? {
             return self.trouble(Reason::Storage, text, None).await;
@@ -241,7 +241,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     async fn give_up_old(&mut self) -> Result<(), Stopped> {
         self.skips.mark_unchanged();
         // what was sent and is not confirmed is given up or sent again: each record is counted once
-        self.unconfirmed.lost();
+        self.unconfirmed.unsettle();
         let work = self.work()?;
         work.settled = None;
         work.next = Next::Unsettled;

@@ -129,6 +129,14 @@ impl<C: Copy> Unconfirmed<C> {
         self.marks.drain(..).map(|mark| count(mark.arrives)).sum()
     }
 
+    /// Forgets those of the spool, which are read again though the connection stands.
+    pub fn unsettle(&mut self) {
+        self.marks.retain_mut(|mark| {
+            mark.arrives.settled = None;
+            !mark.arrives.again.is_empty()
+        });
+    }
+
     /// When something was written last, of what waits.
     pub fn last(&self) -> Option<Instant> {
         self.marks.back().map(|mark| mark.at)
@@ -229,6 +237,9 @@ mod tests {
         assert_eq!(all.arrived(start + WINDOW), None, "the last was written later");
         let first = Arrived { settled: Some(settled(5, 5)), again: vec!["a".to_owned()] };
         assert_eq!(all.arrived(start + 2 * GRAIN + WINDOW), Some(first));
+        all.push(settled(6, 1), 100, start + 3 * GRAIN);
+        all.unsettle();
+        assert!(all.has_again("b"));
         assert_eq!((all.lost(), all.is_empty()), (1, true));
         let mut room = 0u32;
         while all.has_room_for_again() {
