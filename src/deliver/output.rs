@@ -203,7 +203,8 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             return Ok(());
         }
         self.save().await;
-        while !self.work()?.whole {
+        // a record that is wanted again comes between two batches
+        while !self.work()?.whole && self.wanted_again()?.is_none() {
             self.pulse.idle();
             tokio::select! {
                 changed = self.committed.changed() => changed.map_err(|_| Stopped)?,

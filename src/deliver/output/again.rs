@@ -15,12 +15,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// Sends the next record that is wanted again, if one is. `true`: one was, and whatever became of it is settled or
     /// noted.
     pub(super) async fn deliver_again(&mut self) -> Result<bool, Stopped> {
-        let unconfirmed = &self.unconfirmed;
-        if !unconfirmed.has_room_for_again() {
-            return Ok(false);
-        }
-        let work = self.work.as_mut().ok_or(Stopped)?;
-        let Some(id) = work.backlog.wanted_again(&|id| unconfirmed.has_again(id)) else { return Ok(false) };
+        let Some(id) = self.wanted_again()? else { return Ok(false) };
         let name = id.clone();
         let line = self.blocking(move |work| {
             let Wanted { object, index, bytes } = work.backlog.refused(&name)?;
@@ -76,6 +71,16 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
                 Ok(true)
             }
         }
+    }
+
+    /// The next record that is wanted again and not on its way, if there may be more on their way.
+    pub(super) fn wanted_again(&mut self) -> Result<Option<String>, Stopped> {
+        let unconfirmed = &self.unconfirmed;
+        if !unconfirmed.has_room_for_again() {
+            return Ok(None);
+        }
+        let work = self.work.as_mut().ok_or(Stopped)?;
+        Ok(work.backlog.wanted_again(&|id| unconfirmed.has_again(id)))
     }
 
     /// The receiver has it: it leaves the quarantine.

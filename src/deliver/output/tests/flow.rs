@@ -270,3 +270,16 @@ async fn a_batch_does_not_wait_for_records_that_cannot_come() {
     assert_eq!(store.lock().unwrap().accepted, [0, 1, 2], "what came all the same");
     running.drain().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_wanted_again_does_not_wait_for_a_full_batch() {
+    let store = store(2, &[]);
+    let waiting = Output { batch_wait: Duration::from_secs(3600), ..config(1000, 10) };
+    let running = start(&store, &waiting, |_| ok());
+    running.after(60).await;
+    store.lock().unwrap().wanted.push(1000);
+    running.committed.send_replace(1);
+    running.after(1).await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1, 1000]);
+    running.drain().await;
+}
