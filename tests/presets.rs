@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::agent::{Home, Setup};
-use common::bucket::{Bucket, Plan, expected, yesterday};
+use common::bucket::{Bucket, Object, Plan, expected, yesterday};
 use common::collectors::{Api, Collector, Moods, TOKEN};
 use common::http_script::{mutual_tls, tls_file};
 use common::s3_server::{Faults, S3Server};
@@ -21,8 +21,15 @@ struct Bench {
 impl Bench {
     /// A bucket with some 20 records an object.
     fn new(objects: usize) -> Bench {
+        Bench::of(Bench::bucket(objects))
+    }
+
+    fn bucket(objects: usize) -> Bucket {
         let plan = Plan { objects, duplicates: 0, neighbours: false, ..Plan::small(7, yesterday()) };
-        let bucket = Bucket::generate(&plan);
+        Bucket::generate(&plan)
+    }
+
+    fn of(bucket: Bucket) -> Bench {
         let server = S3Server::start(&bucket, Faults::default());
         let home = Home::new();
         std::fs::write(home.path("token"), TOKEN).unwrap();
@@ -148,6 +155,30 @@ fn a_bad_record_is_set_aside_alone_and_busy_items_are_sent_again() {
     }
 }
 
+/// Somebody rewrote a record and left its `eventID` as it was: both are evidence.
+#[test]
+fn elasticsearch_gets_two_records_of_one_event_whose_bytes_differ() {
+    let mut bucket = Bench::bucket(10);
+    let object = bucket.objects.iter().find(|object| !object.records.is_empty()).expect("an object");
+    let record = String::from_utf8(object.records[0].to_vec()).expect("UTF-8");
+    let rewritten = record.replacen('{', "{\"tampered\":true,", 1);
+    let stem = &object.key[..object.key.len() - "0123456789abcdef.json.gz".len()];
+    let key = format!("{stem}fedcba9876543210.json.gz");
+    bucket.objects.push(Object::native(key, &[&rewritten, &record], "a record rewritten, and its copy"));
+    let bench = Bench::of(bucket);
+    let records = bench.records();
+    let collector = Collector::start(Api::Bulk, Moods::default());
+    bench.configure(&output(Api::Bulk, &collector.url(), &bench.home.path("token"), ""));
+    let end = bench.home.once().expect_code(0);
+    let received = &collector.received().1;
+    assert_eq!(received.wrong, Vec::<String>::new());
+    assert!(received.records.contains_key(rewritten.as_bytes()), "the rewritten one");
+    assert!(received.records.contains_key(record.as_bytes()), "the first one");
+    assert!(received.records.keys().eq(records.keys()), "every record is there");
+    assert!(received.records.values().all(|&count| count == 1), "a copy is the same document");
+    assert_eq!(end.books().outputs[0].delivered, records.values().sum::<u64>());
+}
+
 #[test]
 fn what_loki_finds_too_old_is_set_aside_in_few_requests() {
     let bench = Bench::new(60);
@@ -167,6 +198,33 @@ fn what_loki_finds_too_old_is_set_aside_in_few_requests() {
     assert_eq!(guard.1.records.len(), records.len() - old);
     assert_eq!(end.books().outputs[0].rejected, old as u64);
     assert!(guard.1.requests < 60, "{} requests for {old} old records", guard.1.requests);
+}
+
+/// As after a week without power: the first batches hold nothing that Loki takes, and no record was accepted before.
+#[test]
+fn a_backlog_that_is_all_too_old_for_loki_is_set_aside() {
+    let bench = Bench::new(40);
+    let records = bench.records().values().sum::<u64>();
+    assert!(records > 200, "{records}");
+    let oldest = (yesterday() + time::Duration::days(3)).midnight().assume_utc().unix_timestamp();
+    let collector = Collector::start(Api::Loki, Moods { oldest: Some(oldest), ..Moods::default() });
+    bench.configure(&output(Api::Loki, &collector.url(), &bench.home.path("token"), "batch_records = 20"));
+    let books = bench.home.drain().books();
+    assert_eq!(collector.received().1.wrong, Vec::<String>::new());
+    let output = &books.outputs[0];
+    assert_eq!((output.rejected, output.delivered, output.waiting), (records, 0, 0));
+}
+
+#[test]
+fn a_single_run_does_not_wait_for_records_that_cannot_come() {
+    let bench = Bench::new(3);
+    let records = bench.records();
+    let collector = Collector::start(Api::Ndjson, Moods::default());
+    // an hour is more than the run is given
+    let more = "batch_seconds = 3600";
+    bench.configure(&output(Api::Ndjson, &collector.url(), &bench.home.path("token"), more));
+    bench.home.once().expect_code(0);
+    assert!(collector.received().1.records == records);
 }
 
 #[test]

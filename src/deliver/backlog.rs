@@ -42,8 +42,8 @@ pub trait Backlog: Send + 'static {
     /// Gives up the oldest records if the spool has asked for it, which makes room there. Returns how many; durable on
     /// return. The next read begins behind them.
     fn skip(&mut self) -> Result<u64, Self::Error>;
-    /// The name of a refused record that somebody wants sent once more. Does not block.
-    fn wanted_again(&mut self) -> Option<String> {
+    /// The name of a refused record that somebody wants sent once more, but for those that are under way. Does not block.
+    fn wanted_again(&mut self, _under_way: &dyn Fn(&str) -> bool) -> Option<String> {
         None
     }
     /// Such a record.
@@ -150,8 +150,8 @@ impl<D: Disk> Backlog for Spooled<D> {
         self.quarantine.put(&entry, bytes).map(drop)
     }
 
-    fn wanted_again(&mut self) -> Option<String> {
-        self.quarantine.offered(&self.output)
+    fn wanted_again(&mut self, under_way: &dyn Fn(&str) -> bool) -> Option<String> {
+        self.quarantine.offered(&self.output, under_way)
     }
 
     fn refused(&mut self, id: &str) -> io::Result<Wanted> {

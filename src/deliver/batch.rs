@@ -21,7 +21,7 @@
 //! is a batch of nothing but bad records (or a lone one) when nothing was accepted since the start.
 //!
 //! **Answers record by record** ([`Batch::answered_each`]): what the receiver accepted beside a refused record is the
-//! proof that it means the record. What is known of records stays known while others are sent again ([`Batch::pending`]).
+//! proof that it means the record; what is unfit needs none, also in doubt. What is known of records stays known while others are sent again ([`Batch::pending`]).
 //!
 //! **Several requests at once.** A batch may be filled for several requests ([`Batch::begin_request`]); those behind the
 //! next one may be sent ahead of its answer ([`Batch::ahead`]). Their answers are taken in the order of the records, so
@@ -357,7 +357,8 @@ impl<C: Copy> Batch<C> {
                 let accepted = *fate == Fate::Accepted;
                 return self.answered(if accepted { Answer::Accepted } else { Answer::Rejected });
             }
-            _ if self.doubts > 0 && !accepted => return self.try_alone(),
+            // what is unfit needs no proof: without it the others are fewer, and are sent again
+            _ if self.doubts > 0 && fates.contains(&Fate::Refused) && !accepted => return self.try_alone(),
             _ => {}
         }
         if accepted {

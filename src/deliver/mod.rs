@@ -45,7 +45,7 @@ pub use status::OutputStatus;
 
 /// The task of one output; `attributors` says of each source which account is behind its records. It delivers until
 /// `stop` turns true (or its sender is gone), lets a request under way end for a few seconds, saves the cursor and ends.
-/// Everything is delivered when [`Spool::drained`] says so.
+/// Once `complete` turns true no batch waits for more records. Everything is delivered when [`Spool::drained`] says so.
 ///
 /// A task that is dropped instead loses nothing, but sends up to a second's worth of records again.
 ///
@@ -56,13 +56,14 @@ pub fn output<D: Disk>(
     attributors: Arc<Attributors>,
     spool: Arc<Spool<D>>,
     quarantine: Quarantine<D>,
-    stop: watch::Receiver<bool>,
+    (stop, complete): (watch::Receiver<bool>, watch::Receiver<bool>),
     status: Arc<OutputStatus>,
     pulse: Arc<Pulse>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let fault = |text: String| format!("output {}: {text}", config.name);
     let receiver = Receiver::new(&config.kind).map_err(fault)?;
-    let wakes = output::Wakes { committed: spool.subscribe(), skips: spool.subscribe_skips(), stop };
+    let (committed, skips) = (spool.subscribe(), spool.subscribe_skips());
+    let wakes = output::Wakes { committed, skips, stop, complete };
     if config.on_full == OnFull::Skip {
         spool.let_skip(&config.name);
     }

@@ -30,7 +30,7 @@ use super::encoding::Encoding;
 use super::lines::{Buffer, Lines};
 use super::sender::{Again, Outcome, Reason, Refusal, Sender};
 use super::status::{OutputStatus, Reporter};
-use super::unconfirmed::Unconfirmed;
+use super::unconfirmed::{Arrived, Unconfirmed, WINDOW};
 use crate::config::Output;
 use crate::net::Backoff;
 use crate::pulse::Pulse;
@@ -50,6 +50,11 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// First and longest wait after something that wants a change of the configuration, here or there.
 const HOLD: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(120));
 
+/// A connection that ends after this time without a record was closed because it was idle.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often in a row that may happen before somebody has to change something.
+const IDLE_ENDS: u32 = 3;
+
 /// What an output waits for.
 pub(super) struct Wakes<P> {
     /// There may be new records.
@@ -58,6 +63,8 @@ pub(super) struct Wakes<P> {
     pub(super) skips: watch::Receiver<()>,
     /// The agent is stopping.
     pub(super) stop: watch::Receiver<bool>,
+    /// No more records come.
+    pub(super) complete: watch::Receiver<bool>,
 }
 
 /// Delivers until `stop` turns true or its sender is gone.
@@ -69,7 +76,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
     wakes: Wakes<P>,
     (status, pulse): (Arc<OutputStatus>, Arc<Pulse>),
 ) {
-    let Wakes { committed, skips, stop } = wakes;
+    let Wakes { committed, skips, stop, complete } = wakes;
     let work = Work {
         backlog,
         batch: Batch::new(config.batch_bytes, config.batch_records),
@@ -89,6 +96,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
         committed,
         skips,
         stop,
+        complete,
         reporter: Reporter::new(&config.name, status),
         stage: format!("output {}", config.name).into(),
         pulse,
@@ -101,6 +109,7 @@ pub(super) async fn run<S: Sender + 'static, B: Backlog, P: Send + Sync>(
         rested: false,
         tend: Some(Instant::now()),
         unconfirmed: Unconfirmed::default(),
+        idle_ends: 0,
         written: 0,
     };
     while let Ok(()) = output.turn().await {}
@@ -120,6 +129,7 @@ struct Loop<S, B: Backlog, P> {
     committed: watch::Receiver<P>,
     skips: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
+    complete: watch::Receiver<bool>,
     reporter: Reporter,
     /// What the watchdog calls it.
     stage: Box<str>,
@@ -140,6 +150,8 @@ struct Loop<S, B: Backlog, P> {
     tend: Option<Instant>,
     /// Settled records whose connection has to stand a little longer.
     unconfirmed: Unconfirmed<B::Cursor>,
+    /// How often in a row its connection was closed as idle before they counted as arrived.
+    idle_ends: u32,
     /// Bytes accepted since they were counted last.
     written: usize,
 }
@@ -151,7 +163,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         self.rested = false;
         self.pulse.working();
         wedge::pending(&self.stage).await;
-        if let Some(again) = self.confirm()? {
+        if let Some(again) = self.confirm().await? {
             return self.send_again(again).await;
         }
         if self.is_asked_to_skip()? {
@@ -163,7 +175,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let work = self.work()?;
         if matches!(work.next, Next::Unsettled) {
             work.settled = None;
-            self.unconfirmed.lost();
+            self.unconfirmed.unsettle();
         }
         if let Err(text) = self.blocking(Work::fill).await? {
             return self.trouble(Reason::Storage, text, None).await;
@@ -184,24 +196,29 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         delivered
     }
 
-    /// Waits for more records while the batch is neither full nor old enough.
+    /// Waits for more records while the batch is neither full nor old enough, if any may come.
     async fn gather(&mut self) -> Result<(), Stopped> {
         let until = Instant::now() + self.batch_wait;
-        if self.batch_wait.is_zero() || self.work()?.whole {
+        if self.batch_wait.is_zero() || self.work()?.whole || *self.complete.borrow() {
             return Ok(());
         }
         self.save().await;
-        while !self.work()?.whole {
+        // a record that is wanted again comes between two batches
+        while !self.work()?.whole && self.wanted_again()?.is_none() {
             self.pulse.idle();
             tokio::select! {
                 changed = self.committed.changed() => changed.map_err(|_| Stopped)?,
                 () = stopped(&mut self.stop) => return Err(Stopped),
+                () = told(&mut self.complete) => {}
                 () = sleep_until(until) => {
                     self.pulse.working();
                     return Ok(());
                 }
             }
             self.pulse.working();
+            if *self.complete.borrow() {
+                return Ok(());
+            }
             self.committed.mark_unchanged();
             // a failure shows again when the next batch is read
             let _ = self.blocking(Work::read_on).await?;
@@ -224,10 +241,14 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// Gives up the oldest records, if this output is asked to.
     async fn give_up_old(&mut self) -> Result<(), Stopped> {
         self.skips.mark_unchanged();
+        // what was sent and is not confirmed is given up or sent again: each record is counted once
+        self.unconfirmed.unsettle();
+        let work = self.work()?;
+        work.settled = None;
+        work.next = Next::Unsettled;
         match self.blocking(|work| work.backlog.skip()).await? {
             Ok(0) => Ok(()),
             Ok(count) => {
-                self.work()?.next = Next::Unsettled;
                 self.reporter.skipped(count);
                 Ok(())
             }
@@ -286,20 +307,54 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     }
 
     /// The cursor moves over records that count as arrived by now. If their connection broke: why.
-    fn confirm(&mut self) -> Result<Option<Again>, Stopped> {
+    async fn confirm(&mut self) -> Result<Option<Again>, Stopped> {
         if !self.sender.is_provisional() {
             return Ok(None);
         }
+        let now = Instant::now().into_std();
         if let Some(again) = self.sender.broken() {
             // if nothing waits, the connection was idle and simply made anew
-            return Ok((!self.unconfirmed.is_empty()).then_some(again));
+            return Ok(self.unconfirmed.last().map(|last| self.idle_ended(again, now - last)));
         }
-        let now = Instant::now().into_std();
-        while let Some(settled) = self.unconfirmed.arrived(now) {
+        while let Some(arrived) = self.unconfirmed.arrived(now) {
             self.rested = false;
-            self.work()?.backlog.advance(settled);
+            self.well();
+            self.arrived(arrived).await?;
         }
         Ok(None)
+    }
+
+    /// The receiver has records: whatever was wrong has passed.
+    fn well(&mut self) {
+        self.reporter.well();
+        self.idle_ends = 0;
+        self.retry.reset();
+        self.hold.reset();
+    }
+
+    /// A receiver that closes idle connections before their records count as arrived would get the same ones for ever.
+    fn idle_ended(&mut self, again: Again, idle: Duration) -> Again {
+        self.idle_ends = if idle < IDLE { 0 } else { self.idle_ends + 1 };
+        if self.idle_ends < IDLE_ENDS {
+            return again;
+        }
+        let text = format!(
+            "{}, {} times in a row within {} seconds after the last record, and so confirms none: if its idle time-out, or              that of a balancer before it, is that short, make it a minute",
+            again.text,
+            self.idle_ends,
+            WINDOW.as_secs()
+        );
+        Again { reason: Reason::Held, text, ..again }
+    }
+
+    async fn arrived(&mut self, arrived: Arrived<B::Cursor>) -> Result<(), Stopped> {
+        if let Some(settled) = arrived.settled {
+            self.work()?.backlog.advance(settled);
+        }
+        for id in arrived.again {
+            self.delivered_again(id).await?;
+        }
+        Ok(())
     }
 
     /// A connection broke that may have lost what it carried: everything behind the cursor is sent again.
@@ -317,10 +372,9 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         // who acknowledged everything is only told good-bye
         let grace = if self.unconfirmed.is_empty() { CLOSE_GRACE } else { STOP_GRACE };
         if let Ok(true) = timeout(grace, self.sender.close()).await {
-            for settled in self.unconfirmed.all_arrived() {
-                if let Some(work) = &mut self.work {
-                    work.backlog.advance(settled);
-                }
+            for arrived in self.unconfirmed.all_arrived() {
+                // what of it fails is sent again by the next run
+                let _ = self.arrived(arrived).await;
             }
         }
         self.save().await;
@@ -406,6 +460,13 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // a sender that is gone is a stop too
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn told(complete: &mut watch::Receiver<bool>) {
+    // a sender that is gone says nothing any more
+    if complete.wait_for(|complete| *complete).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 #[cfg(test)]

@@ -99,8 +99,8 @@ pub enum Fate {
     Accepted,
     /// The receiver refused it. It is believed when it accepted another one with it, or does later.
     Refused,
-    /// It can never be sent as things stand, whoever the receiver is: over a limit of the protocol or the
-    /// configuration. This needs no proof.
+    /// It can never be sent as things stand: over a limit of the protocol or the configuration, whoever the receiver
+    /// is, or over one that the receiver named. This needs no proof.
     Unfit,
     /// It was not answered, or the receiver cannot take it now.
     Again,

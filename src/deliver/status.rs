@@ -38,7 +38,13 @@ pub enum State {
     },
 }
 
-/// A state and when it began. The next try of the same trouble does not begin it anew.
+impl State {
+    fn is_trouble(&self) -> bool {
+        matches!(self, State::Retrying { .. } | State::Holding { .. })
+    }
+}
+
+/// A state and when it began. Trouble begins once, however often it is tried again and whatever it is called meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// What the output does.
@@ -115,10 +121,8 @@ impl OutputStatus {
 
     fn enter(&self, state: State) {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = match (&standing.state, &state) {
-            (State::Retrying { reason: was, .. }, State::Retrying { reason, .. }) => was == reason,
-            (was, is) => std::mem::discriminant(was) == std::mem::discriminant(is),
-        };
+        let same = standing.state.is_trouble() && state.is_trouble()
+            || std::mem::discriminant(&standing.state) == std::mem::discriminant(&state);
         let since = if same { standing.since } else { now() };
         *standing = Standing { state, since };
     }
@@ -166,10 +170,14 @@ impl Reporter {
         }
     }
 
-    /// The receiver took records.
+    /// The receiver took records, or a connection did.
     pub(super) fn delivered(&mut self, records: usize, bytes: usize) {
         self.status.records.fetch_add(records as u64, Ordering::Relaxed);
         self.status.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The receiver has records: whatever was wrong has passed.
+    pub(super) fn well(&mut self) {
         self.status.enter(State::Sending);
         if std::mem::take(&mut self.open) {
             log::info!("output {}: delivers again", self.output);
@@ -221,7 +229,7 @@ impl Reporter {
 
     /// The last request was not answered well.
     pub(super) fn is_in_trouble(&self) -> bool {
-        !matches!(self.status.standing().state, State::Idle | State::Sending)
+        self.status.standing().state.is_trouble()
     }
 
     /// The cursor could not be made durable.
@@ -267,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_that_goes_on_keeps_its_beginning_and_a_new_one_does_not() {
+    fn a_trouble_that_goes_on_keeps_its_beginning_whatever_it_is_called() {
         let status = std::sync::Arc::new(OutputStatus::default());
         let mut reporter = Reporter::new("siem", status.clone());
         let wait = Duration::from_secs(1);
@@ -281,13 +289,17 @@ mod tests {
         assert!(matches!(second.state, State::Retrying { text, .. } if text == "no route"));
         reporter.trouble(Reason::Held, "401".into(), wait);
         assert!(matches!(status.standing().state, State::Holding { .. }));
+        assert_eq!(status.standing().since, first.since);
         assert!(status.retries().eq(Reason::ALL.map(|reason| match reason {
             Reason::Connect => (reason, 2),
             Reason::Held => (reason, 1),
             _ => (reason, 0),
         })));
         reporter.delivered(3, 30);
+        assert!(matches!(status.standing().state, State::Holding { .. }));
+        reporter.well();
         assert_eq!(status.standing().state, State::Sending);
+        assert_ne!(status.standing().since, first.since);
         assert_eq!((status.delivered_records(), status.delivered_bytes()), (3, 30));
     }
 }

@@ -31,6 +31,8 @@ pub struct Tcp {
     limit: Limit,
     /// Away while something is being written: one that was given up in the middle is never used again.
     stream: Option<Stream>,
+    /// Why the last one was given up, until that is told or there is another.
+    given_up: Option<Again>,
 }
 
 /// The longest message, if there is one.
@@ -67,6 +69,8 @@ pub(super) fn failed(error: &Error) -> Outcome {
     let reason = match error.kind() {
         Kind::Dns | Kind::Refused | Kind::Unreachable | Kind::ConnectTimeout => Reason::Connect,
         Kind::Reset | Kind::ClosedEarly | Kind::Other => Reason::Broken,
+        // a receiver that is being started anew
+        Kind::Tls if error.is_broken_off() => Reason::Broken,
         Kind::ClientCertificate => {
             let advice =
                 "check `client_cert_file` and `client_key_file`, and whether the receiver trusts them";
@@ -115,7 +119,7 @@ impl Tcp {
     /// A text for the operator: a file of certificates that is of no use.
     pub fn new(peer: &Peer, framing: Framing) -> Result<Tcp, String> {
         let limit = Limit { framing, most: peer.max_message_bytes };
-        Ok(Tcp { dialer: dialer(peer)?, timeout: peer.timeout, limit, stream: None })
+        Ok(Tcp { dialer: dialer(peer)?, timeout: peer.timeout, limit, stream: None, given_up: None })
     }
 
     /// Writes what can be sent; the records that cannot are told.
@@ -174,9 +178,13 @@ impl Sender for Tcp {
         match self.write(&mut stream, &lines).await {
             Ok(outcome) => {
                 self.stream = Some(stream);
+                self.given_up = None;
                 outcome
             }
-            Err(again) => again.into(),
+            Err(again) => {
+                self.given_up = Some(again.clone());
+                again.into()
+            }
         }
     }
 
@@ -185,7 +193,9 @@ impl Sender for Tcp {
     }
 
     fn broken(&mut self) -> Option<Again> {
-        let error = self.stream.as_mut()?.look().err()?;
+        // what a connection carried before it was given up may be lost as well
+        let Some(stream) = &mut self.stream else { return self.given_up.take() };
+        let error = stream.look().err()?;
         self.stream = None;
         Some(broken(&self.dialer.shown(), &error))
     }

@@ -125,7 +125,8 @@ async fn run(place: &Place, accepted: &Arc<Mutex<Vec<usize>>>, at_most: Duration
     let config = config(OutputKind::Stdout);
     let sender = Strict(accepted.clone());
     let (committed, skips) = (place.spool.subscribe(), place.spool.subscribe_skips());
-    let wakes = output::Wakes { committed, skips, stop: stopping };
+    let complete = watch::channel(false).1;
+    let wakes = output::Wakes { committed, skips, stop: stopping, complete };
     let running = output::run(&config, Arc::default(), sender, backlog, wakes, (status, Arc::default()));
     let _ = timeout(at_most, async {
         tokio::join!(running, async {
@@ -195,7 +196,7 @@ async fn an_output_into_a_file_follows_the_commits_and_goes_on_after_a_restart()
             Arc::default(),
             place.spool.clone(),
             place.quarantine.clone(),
-            stopping,
+            (stopping, watch::channel(false).1),
             status.clone(),
             Arc::default(),
         )

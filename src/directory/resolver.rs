@@ -18,7 +18,8 @@ use crate::net::{Backoff, Dialer};
 
 /// First and longest wait after something that passes.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The same after something that somebody has to change. Each try of a wrong password counts towards a lock.
+/// The same after something that somebody has to change, but no wait is shorter than half the longest. Each try of a
+/// wrong password counts towards a lock: within half an hour there are three at most.
 const HOLD: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(1800));
 /// A connection without questions is closed after this time: directories do the same.
 const IDLE: Duration = Duration::from_secs(60);
@@ -70,20 +71,18 @@ impl Directory {
 
     /// Answers questions for ever. Dropped at any time, it leaves nothing behind.
     pub async fn run(&self) {
-        let (mut retry, mut hold) = (Backoff::new(RETRY.0, RETRY.1), Backoff::new(HOLD.0, HOLD.1));
+        let mut waits = Waits::new();
         let mut open = None;
         loop {
             self.question(&mut open).await;
             match self.ask(&mut open).await {
                 Ok(()) => {
                     self.status.well();
-                    retry.reset();
-                    hold.reset();
+                    waits = Waits::new();
                 }
                 Err(fault) => {
                     open = None;
-                    let backoff = if fault.is_transient() { &mut retry } else { &mut hold };
-                    let wait = backoff.next(fastrand::u64(..), None);
+                    let wait = waits.after(&fault, fastrand::u64(..));
                     self.status.failed(&fault, wait);
                     sleep(wait).await;
                 }
@@ -184,6 +183,28 @@ impl Lookup for Directory {
     }
 }
 
+/// How long the directory is left alone.
+struct Waits {
+    retry: Backoff,
+    hold: Backoff,
+}
+
+impl Waits {
+    fn new() -> Waits {
+        Waits { retry: Backoff::new(RETRY.0, RETRY.1), hold: Backoff::new(HOLD.0, HOLD.1) }
+    }
+
+    fn after(&mut self, fault: &Fault, random: u64) -> Duration {
+        if fault.is_transient() {
+            return self.retry.next(random, None);
+        }
+        // a password that was wrong twice is not right by itself
+        let again = self.hold.tries() > 0 && fault.cause() == "credentials";
+        let more = self.hold.next(random, None) / 2;
+        HOLD.1 / 2 + if again { HOLD.1 / 2 } else { more }
+    }
+}
+
 /// A question on its way.
 struct Question<'a> {
     directory: &'a Directory,
@@ -196,5 +217,50 @@ impl Drop for Question<'_> {
         if !self.settled {
             self.directory.cache().give_up(self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Outcome;
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(30 * 60);
+
+    fn refused(code: i64) -> Fault {
+        Fault::Refused(Step::Bind, Outcome { code, said: String::new() })
+    }
+
+    /// When the directory is asked within a day that it refuses every bind.
+    fn tries(code: i64, seed: u64) -> Vec<Duration> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut waits, mut now, mut tries) = (Waits::new(), Duration::ZERO, Vec::new());
+        while now < Duration::from_secs(24 * 3600) {
+            tries.push(now);
+            now += waits.after(&refused(code), random.u64(..));
+        }
+        tries
+    }
+
+    #[test]
+    fn a_wrong_password_is_tried_three_times_in_half_an_hour_at_most() {
+        for seed in 0..200 {
+            // wrong credentials; no TLS
+            for code in [49, 8] {
+                let tries = tries(code, seed);
+                let most = tries
+                    .iter()
+                    .map(|&from| tries.iter().filter(|&&at| at >= from && at < from + WINDOW).count());
+                assert!(most.max() <= Some(3), "{code}, seed {seed}: {tries:?}");
+                assert!(tries.len() >= 24 * 2, "{code}, seed {seed}: it is asked again: {tries:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again_within_a_minute() {
+        let mut waits = Waits::new();
+        // busy
+        assert!((0..10).all(|_| waits.after(&refused(51), u64::MAX) <= RETRY.1));
     }
 }

@@ -94,7 +94,8 @@ impl Status {
             log::warn!("{text}; records go out without what it knows; it is asked again in {wait:.0?}");
         }
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = trouble.as_ref().filter(|was| was.cause == cause).map_or_else(now, |was| was.since);
+        // one trouble, whatever it is called meanwhile
+        let since = trouble.as_ref().map_or_else(now, |was| was.since);
         *trouble = Some(Trouble { cause, text, transient, since });
     }
 }
@@ -126,6 +127,9 @@ mod tests {
         status.failed(&fault, Duration::ZERO);
         assert_eq!(status.trouble().unwrap().since, first.since);
         assert_eq!(first.cause, "not-ldap");
+        status.failed(&Fault::Timeout(Step::Bind, Duration::ZERO), Duration::ZERO);
+        let other = status.trouble().unwrap();
+        assert_eq!((other.cause, other.since), ("timeout", first.since));
         status.well();
         assert!(status.trouble().is_none());
     }

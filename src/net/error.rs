@@ -23,6 +23,8 @@ pub struct Error {
     via: Option<Box<str>>,
     /// The connection ended before it had carried any answer.
     unanswered: bool,
+    /// The server ended the TLS handshake without a word.
+    broken_off: bool,
 }
 
 /// What failed.
@@ -88,6 +90,7 @@ impl Error {
             detail: clean.take(DETAIL_CHARACTERS).collect::<String>().into(),
             via: None,
             unanswered: false,
+            broken_off: false,
         }
     }
 
@@ -100,6 +103,16 @@ impl Error {
     /// certificate may end one so: with TLS 1.3 its refusal comes after the handshake, and a reset may overtake it.
     pub fn is_unanswered(&self) -> bool {
         self.unanswered
+    }
+
+    /// Says that the server ended the TLS handshake without a word.
+    pub(super) fn broken_off(self) -> Error {
+        Error { broken_off: true, ..self }
+    }
+
+    /// Whether the server ended the TLS handshake without a word: it may speak no TLS there, or is being started anew.
+    pub fn is_broken_off(&self) -> bool {
+        self.broken_off
     }
 
     /// Says through which proxy it was.
@@ -234,7 +247,7 @@ impl Kind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Error { kind, host, detail, via, unanswered: _ } = self;
+        let Error { kind, host, detail, via, unanswered: _, broken_off: _ } = self;
         let proxy = via.as_deref().unwrap_or("the proxy");
         let written = "`proxy` or the environment's HTTPS_PROXY";
         match kind {

@@ -157,7 +157,7 @@ impl Dialer {
             Ok(Err(error)) => Err(match Error::sort(&self.shown(), &error) {
                 // what speaks another protocol closes, or answers with something that is no TLS
                 sorted if matches!(sorted.kind(), Kind::ClosedEarly | Kind::Reset | Kind::Other) => {
-                    Error::new(Kind::Tls, &self.shown(), &error)
+                    Error::new(Kind::Tls, &self.shown(), &error).broken_off()
                 }
                 sorted => sorted,
             }),

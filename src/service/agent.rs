@@ -77,6 +77,8 @@ pub struct Agent {
     stop_polls: watch::Sender<bool>,
     stop_store: Arc<AtomicBool>,
     stop_outputs: watch::Sender<bool>,
+    /// Everything is collected: no more records come.
+    complete: watch::Sender<bool>,
     polls: JoinSet<Option<Trouble>>,
     workers: JoinSet<()>,
     deliveries: JoinSet<()>,
@@ -147,6 +149,7 @@ impl Agent {
             stop_polls: watch::Sender::new(false),
             stop_store,
             stop_outputs: watch::Sender::new(false),
+            complete: watch::Sender::new(false),
             polls: JoinSet::new(),
             workers: JoinSet::new(),
             deliveries: JoinSet::new(),
@@ -186,7 +189,7 @@ impl Agent {
                 attributors.clone(),
                 self.spool.clone(),
                 quarantine.clone(),
-                self.stop_outputs.subscribe(),
+                (self.stop_outputs.subscribe(), self.complete.subscribe()),
                 status.clone(),
                 stages.watch(&format!("output {}", output.name), limits::STALL_DISK),
             )
@@ -303,6 +306,7 @@ impl Agent {
                 self.left.extend(left);
             }
         }
+        self.complete.send_replace(true);
         self.drained().await;
         &self.left
     }

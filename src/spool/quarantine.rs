@@ -254,10 +254,11 @@ impl<D: Disk> Quarantine<D> {
         }
     }
 
-    /// The first entry that an output is offered.
-    pub fn offered(&self, output: &str) -> Option<String> {
+    /// The first entry that an output is offered, but for those that are under way.
+    pub fn offered(&self, output: &str, under_way: &dyn Fn(&str) -> bool) -> Option<String> {
         let state = self.shared.lock();
-        state.offers.iter().find(|(to, _)| **to == *output).map(|(_, id)| id.clone())
+        let mut offers = state.offers.iter().filter(|(to, _)| **to == *output);
+        offers.find(|(_, id)| !under_way(id)).map(|(_, id)| id.clone())
     }
 
     /// The request for an entry is settled, durably, and the offer of it with it.

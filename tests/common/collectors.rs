@@ -60,6 +60,8 @@ pub struct Received {
     pub keys: HashMap<String, Vec<Bytes>>,
     /// Elasticsearch: the documents by their ids.
     pub ids: HashMap<String, u64>,
+    /// The first document of each id that was sent.
+    documents: HashMap<String, String>,
     acks: HashMap<u64, Vec<Vec<u8>>>,
     next_ack: u64,
     seen: u64,
@@ -342,7 +344,10 @@ fn bulk(moods: &Moods, received: &mut Received, body: &[u8]) -> Reply {
         };
         let record: &RawValue = serde_json::from_str(pair[1]).expect("a document");
         let value: Value = serde_json::from_str(pair[1]).expect("a document");
-        if value["eventID"] != create["_id"] {
+        // an id is of one event, and of one document
+        let event = value["eventID"].as_str().unwrap_or_default();
+        let document = received.documents.entry(create["_id"].clone()).or_insert_with(|| pair[1].to_owned());
+        if event.is_empty() || !create["_id"].starts_with(event) || document != pair[1] {
             received.wrong.push(format!("{} names {}", pair[0], pair[1]));
         }
         received.seen += 1;

@@ -277,6 +277,35 @@ fn a_bad_record_at_the_head_waits_for_a_second_record_even_in_batches_of_one() {
 }
 
 #[test]
+fn what_is_unfit_is_set_aside_in_doubt_too() {
+    let mut batch = Batch::new(1000, 10);
+    let fill = |batch: &mut Batch<usize>, from: usize| {
+        batch.clear();
+        (from..from + 4).for_each(|record| batch.push(10, record + 1));
+    };
+    fill(&mut batch, 0);
+    while let Step::Send(_) = batch.step(false) {
+        batch.answered(Answer::Rejected);
+    }
+    assert_eq!(batch.step(false), Step::Doubt);
+    batch.give_up();
+    fill(&mut batch, 0);
+    assert_eq!(batch.step(false), Step::Send(0..4));
+    batch.answered_each(&[Fate::Unfit, Fate::Unfit, Fate::Again, Fate::Unfit]);
+    for record in 0..2 {
+        assert_eq!(batch.step(false), Step::SetAside(record));
+        batch.set_aside();
+        assert_eq!(batch.settle(), Some(Settled { cursor: record + 1, accepted: 0, set_aside: 1 }));
+    }
+    assert_eq!(batch.step(false), Step::Send(2..3));
+    batch.answered(Answer::Accepted);
+    assert_eq!(batch.step(false), Step::SetAside(3));
+    batch.set_aside();
+    assert_eq!(batch.settle(), Some(Settled { cursor: 4, accepted: 1, set_aside: 1 }));
+    assert_eq!(batch.step(false), Step::Done);
+}
+
+#[test]
 fn the_size_limit_is_learned_and_forgotten_again() {
     let mut receiver = receiver(&[], 20_000);
     receiver.max_bytes = 300;

@@ -6,7 +6,7 @@
 //! json-array     <document>,
 //! splunk-hec     {"time":1688560107,"host":"…","source":"…","sourcetype":"…","index":"…","fields":{…},"event":<document>}\n
 //!   raw          <document>\n
-//! elastic-bulk   {"create":{"_index":"…","_id":"<eventID>"}}\n<document>\n
+//! elastic-bulk   {"create":{"_index":"…","_id":"<eventID>-<digest>"}}\n<document>\n
 //! loki           ["1688560107000000000","<document as a JSON string>"],
 //! ```
 //!
@@ -14,12 +14,16 @@
 //! the same bytes. Times are the record's `eventTime`; a record without one gets none from the agent: Splunk then applies
 //! its own rules, Loki gets the time stamp in the name of the object that the record stood in.
 //!
-//! `_id` makes what is sent again harmless: `create` answers that it is there. A record without an `eventID` of letters,
-//! digits and `-` gets none, and may then stand there twice. The envelope that goes to Elasticsearch begins with
+//! `_id` makes what is sent again harmless: `create` answers that it is there. It is the `eventID` and the first half of
+//! the SHA-256 of the record's bytes: the same whenever the record is sent, and another one for a record with the same
+//! `eventID` and other bytes, which nobody can make up so that it hides the first. A record without an `eventID` of
+//! letters, digits and `-` gets none, and may then stand there twice. The envelope that goes to Elasticsearch begins with
 //! `"@timestamp"`, which data streams demand; a bare record has to get it there, from an ingest pipeline.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 
+use sha2::{Digest as _, Sha256};
 use time::{Date, Month};
 
 use super::super::encoding::Record;
@@ -30,8 +34,10 @@ use crate::decode::field::{self, Field, Path};
 use crate::discover::key::LogKey;
 use crate::select::Attribution;
 
-/// Longest `eventID` that becomes a document's id. Elasticsearch takes 512 bytes; CloudTrail's have 36.
+/// Longest `eventID` that becomes part of a document's id. Elasticsearch takes 512 bytes; CloudTrail's have 36.
 const ID_BYTES: usize = 128;
+/// Bytes of the record's SHA-256 in it.
+const DIGEST_BYTES: usize = 16;
 const NANOS: i128 = 1_000_000_000;
 /// Days from the beginning of the Julian calendar's count to 1970-01-01.
 const EPOCH: i64 = 2_440_588;
@@ -156,7 +162,7 @@ impl Wire {
             if bulk.index.is_some() {
                 out.push(b',');
             }
-            member("_id", id, out);
+            member("_id", &document_id(id, record.bytes), out);
         }
         out.extend_from_slice(b"}}\n");
         match (self.format, text(record.bytes, &self.time)) {
@@ -232,6 +238,18 @@ fn event_id<'a>(record: &'a [u8], path: &Path) -> Option<&'a str> {
     let id = std::str::from_utf8(text(record, path)?).ok()?;
     let good = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
     ((1..=ID_BYTES).contains(&id.len()) && id.bytes().all(good)).then_some(id)
+}
+
+/// Two records of one `eventID` are two documents unless their bytes are the same.
+fn document_id(event: &str, record: &[u8]) -> String {
+    let mut id = String::with_capacity(event.len() + 1 + 2 * DIGEST_BYTES);
+    id.push_str(event);
+    id.push('-');
+    for byte in &Sha256::digest(record)[..DIGEST_BYTES] {
+        // writing to a String cannot fail
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
 }
 
 /// `2023-07-05T12:28:27Z`, with a fraction or without (RFC 3339, in UTC).

@@ -3,8 +3,9 @@
 //! A push is answered 204, or 400 with a sentence for each of the first entries that were refused; all others of the
 //! push are taken nevertheless. Refused for their time are entries older than `reject_old_samples_max_age`, and those
 //! further behind the newest entry of their stream than half of `max_chunk_age` (an hour by default). Both sentences
-//! name the oldest time stamp that would do, so all such records are found at once, and the others are sent again: Loki
-//! knows an entry of the same stream, time and text, and keeps it once. Source: Loki's documentation, "Troubleshoot log
+//! name the oldest time stamp that would do, so all such records are found at once, and that needs no other proof
+//! ([`Fate::Unfit`]): after a week off, all that waits may be too old. The others are sent again: Loki knows an entry of
+//! the same stream, time and text, and keeps it once. Source: Loki's documentation, "Troubleshoot log
 //! ingestion".
 //!
 //! ```text
@@ -29,9 +30,9 @@ pub fn too_old<'a>(
     let oldest = oldest(body)?;
     let mut fates = Vec::with_capacity(entries.len());
     for entry in entries {
-        fates.push(if nanos(entry)? < oldest { Fate::Refused } else { Fate::Again });
+        fates.push(if nanos(entry)? < oldest { Fate::Unfit } else { Fate::Again });
     }
-    let first = fates.iter().position(|fate| *fate == Fate::Refused)?;
+    let first = fates.iter().position(|fate| *fate == Fate::Unfit)?;
     let refusal = Refusal { reason: "rejected", text: text.to_owned() };
     Some(Items { fates, refusals: vec![(first, refusal)], again: None })
 }
@@ -72,11 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn records_older_than_the_bound_are_refused_and_the_others_are_sent_again() {
+    fn records_older_than_the_bound_are_unfit_and_the_others_are_sent_again() {
         let bound = 1_666_998_616; // 2022-10-28T23:10:16Z
         assert_eq!(
             fates(BEHIND, &[bound - 1, bound, 0, bound + 5]),
-            Some(vec![Fate::Refused, Fate::Again, Fate::Refused, Fate::Again])
+            Some(vec![Fate::Unfit, Fate::Again, Fate::Unfit, Fate::Again])
         );
     }
 

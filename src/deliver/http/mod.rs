@@ -502,9 +502,7 @@ fn authorization(auth: &Auth) -> Result<HeaderValue, String> {
         Auth::Splunk(token) => ("Splunk token", Zeroizing::new(format!("Splunk {}", token.reveal()))),
         Auth::ApiKey(key) => ("API key", Zeroizing::new(format!("ApiKey {}", key.reveal()))),
         Auth::Basic { user, password } => {
-            let pair = Zeroizing::new(format!("{user}:{}", password.reveal()));
-            let base64 = Zeroizing::new(base64_simd::STANDARD.encode_to_string(pair.as_bytes()));
-            ("password", Zeroizing::new(format!("Basic {}", *base64)))
+            ("password", Zeroizing::new(format!("Basic {}", *basic(user, password.reveal()))))
         }
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| {
@@ -512,6 +510,12 @@ fn authorization(auth: &Auth) -> Result<HeaderValue, String> {
     })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// User and password as they stand in a header.
+fn basic(user: &str, password: &str) -> Zeroizing<String> {
+    let pair = Zeroizing::new(format!("{user}:{password}"));
+    Zeroizing::new(base64_simd::STANDARD.encode_to_string(pair.as_bytes()))
 }
 
 fn text_header(text: &str) -> Result<HeaderValue, String> {
@@ -564,6 +568,11 @@ fn secrets(config: &config::http::Http) -> Vec<Zeroizing<String>> {
         Auth::Bearer(secret) | Auth::Splunk(secret) | Auth::ApiKey(secret) => secret.reveal(),
         Auth::Basic { password, .. } => password.reveal(),
     });
+    // receivers that repeat a request's headers say it as it was sent
+    let encoded = match &config.auth {
+        Some(Auth::Basic { user, password }) => Some(basic(user, password.reveal())),
+        _ => None,
+    };
     let headers = config.headers.iter().filter_map(|header| Some(header.secret.as_ref()?.reveal()));
     let parts = config.url.path().split('/').filter(|part| part.len() > SHOWN_PATH_PART);
     auth.into_iter()
@@ -572,6 +581,7 @@ fn secrets(config: &config::http::Http) -> Vec<Zeroizing<String>> {
         .chain(parts)
         .filter(|secret| !secret.is_empty())
         .map(|secret| Zeroizing::new(secret.to_string()))
+        .chain(encoded)
         .collect()
 }
 

@@ -167,6 +167,20 @@ async fn secrets_that_the_receiver_repeats_are_hidden() {
 }
 
 #[tokio::test]
+async fn user_and_password_are_hidden_as_they_stand_in_a_header() {
+    // as `printf audit:p-secret | base64` says
+    let echo = "HTTP/1.1 400 x\r\nconnection: close\r\n\r\n\
+                your request: authorization: Basic YXVkaXQ6cC1zZWNyZXQ= (audit, p-secret)";
+    let (url, _playing) = server(vec![Play::Answer(echo)]).await;
+    let auth = Auth::Basic { user: "audit".into(), password: Secret::new("p-secret".into()) };
+    let config = config::http::Http { auth: Some(auth), ..config(&url, None) };
+    let Outcome::Rejected(text) = Http::new(&config).unwrap().send(Lines::from(LINES)).await else {
+        panic!()
+    };
+    assert!(text.contains("authorization: Basic <hidden> (audit, <hidden>)"), "{text}");
+}
+
+#[tokio::test]
 async fn no_answer_is_tried_again() {
     assert_eq!(retry(outcome_of(Play::HangUp).await).0, Reason::Broken);
     let nobody: Uri = {

@@ -1,19 +1,21 @@
 //! A record that the receiver refused once and that somebody wants delivered after all (`quarantine retry`). It goes
-//! alone, between two batches: it belongs to no place in the log any more.
+//! alone, between two batches: it belongs to no place in the log any more. It leaves the quarantine when the cursor would
+//! move over it: where nothing is acknowledged, once its connection has stood for a while.
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{Loop, Stopped};
 use crate::deliver::backlog::{Backlog, Wanted};
 use crate::deliver::encoding::Record;
 use crate::deliver::lines::Lines;
-use crate::deliver::sender::{Fate, Outcome, Reason, Sender};
+use crate::deliver::sender::{Again, Fate, Outcome, Reason, Sender};
 
 impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
     /// Sends the next record that is wanted again, if one is. `true`: one was, and whatever became of it is settled or
     /// noted.
     pub(super) async fn deliver_again(&mut self) -> Result<bool, Stopped> {
-        let Some(id) = self.work()?.backlog.wanted_again() else { return Ok(false) };
+        let Some(id) = self.wanted_again()? else { return Ok(false) };
         let name = id.clone();
         let line = self.blocking(move |work| {
             let Wanted { object, index, bytes } = work.backlog.refused(&name)?;
@@ -28,6 +30,11 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         let refused = match self.send(line.clone()).await? {
             Outcome::Accepted => None,
             Outcome::TooLarge(text) | Outcome::Rejected(text) | Outcome::RejectedAt(_, text) => Some(text),
+            Outcome::Retry { reason, text, after } if !self.unconfirmed.is_empty() => {
+                // what the same connection carried before may be lost, too
+                self.send_again(Again { reason, text, after }).await?;
+                return Ok(true);
+            }
             Outcome::Retry { reason, text, after } => {
                 self.trouble(reason, text, after).await?;
                 return Ok(true);
@@ -55,15 +62,39 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             Some(text) => self.leave(id, format!("it is refused again: {text}")).await,
             None => {
                 self.accepted(1, line.total(), line.get(0));
-                let name = id.clone();
-                if let Err(error) = self.blocking(move |work| work.backlog.accepted_again(&name)).await? {
-                    // The request is still there: it is sent once more, rather than not known to be delivered.
-                    let text = format!("cannot remove {id} from the quarantine: {error}");
-                    self.trouble(Reason::Storage, text, None).await?;
+                if self.sender.is_provisional() {
+                    let bytes = std::mem::take(&mut self.written);
+                    self.unconfirmed.push_again(id, bytes, Instant::now().into_std());
                 } else {
-                    log::info!("{id} was delivered after all, and leaves the quarantine");
+                    self.delivered_again(id).await?;
                 }
                 Ok(true)
+            }
+        }
+    }
+
+    /// The next record that is wanted again and not on its way, if there may be more on their way.
+    pub(super) fn wanted_again(&mut self) -> Result<Option<String>, Stopped> {
+        let unconfirmed = &self.unconfirmed;
+        if !unconfirmed.has_room_for_again() {
+            return Ok(None);
+        }
+        let work = self.work.as_mut().ok_or(Stopped)?;
+        Ok(work.backlog.wanted_again(&|id| unconfirmed.has_again(id)))
+    }
+
+    /// The receiver has it: it leaves the quarantine.
+    pub(super) async fn delivered_again(&mut self, id: String) -> Result<(), Stopped> {
+        let name = id.clone();
+        match self.blocking(move |work| work.backlog.accepted_again(&name)).await? {
+            Ok(()) => {
+                log::info!("{id} was delivered after all, and leaves the quarantine");
+                Ok(())
+            }
+            Err(error) => {
+                // The request is still there: it is sent once more, rather than not known to be delivered.
+                let text = format!("cannot remove {id} from the quarantine: {error}");
+                self.trouble(Reason::Storage, text, None).await
             }
         }
     }

@@ -44,7 +44,7 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
             let control = self.control.clone();
             match self.work()?.batch.step(control.is_some()) {
                 Step::Send(records) => {
-                    if let Some(again) = self.confirm()? {
+                    if let Some(again) = self.confirm().await? {
                         return self.send_again(again).await;
                     }
                     self.send_ahead(lines)?;
@@ -215,8 +215,10 @@ impl<S: Sender + 'static, B: Backlog, P: Send + Sync> Loop<S, B, P> {
         }
         self.written += bytes;
         self.reporter.delivered(records, bytes);
-        self.retry.reset();
-        self.hold.reset();
+        // what a connection took may be lost: that it stood is told later
+        if !self.sender.is_provisional() {
+            self.well();
+        }
     }
 
     /// Something was refused: what is already on its way says nothing of it.

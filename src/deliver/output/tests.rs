@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{Format, OnFull, OutputKind};
-use crate::deliver::backlog::{Refused, Visit};
+use crate::deliver::backlog::{Refused, Visit, Wanted};
 use crate::deliver::batch::Settled;
 use crate::deliver::lines::Place;
 use crate::deliver::sender::{Fate, Items};
@@ -35,6 +35,10 @@ struct Store {
     /// The spool wants everything before this record given up.
     skip_to: Option<usize>,
     skipped: Vec<usize>,
+    /// Times that it cannot be made durable.
+    failing_skips: usize,
+    /// Records of the quarantine that are wanted again, by their numbers.
+    wanted: Vec<usize>,
 }
 
 type Shared = Arc<Mutex<Store>>;
@@ -130,6 +134,24 @@ impl Backlog for Memory {
         Ok(())
     }
 
+    fn wanted_again(&mut self, under_way: &dyn Fn(&str) -> bool) -> Option<String> {
+        let store = self.store.lock().unwrap();
+        store.wanted.iter().map(usize::to_string).find(|id| !under_way(id))
+    }
+
+    fn refused(&mut self, id: &str) -> io::Result<Wanted> {
+        let object = ObjectId { source: "s".into(), bucket: "b".into(), key: "k".into() };
+        Ok(Wanted { object, index: 0, bytes: format!("{id} again").into() })
+    }
+
+    fn accepted_again(&mut self, id: &str) -> io::Result<()> {
+        let mut store = self.store.lock().unwrap();
+        let number = number(id.as_bytes());
+        assert!(store.accepted.contains(&number), "{number} left the quarantine, and is nowhere else");
+        store.wanted.retain(|&wanted| wanted != number);
+        Ok(())
+    }
+
     fn place(cursor: usize) -> Place {
         (0, cursor as u64, 0)
     }
@@ -144,6 +166,7 @@ impl Backlog for Memory {
         let from = store.cursor;
         store.skipped.extend(from..to);
         store.cursor = store.cursor.max(to);
+        fails(&mut store.failing_skips)?;
         store.saved = store.cursor;
         self.at = store.cursor;
         Ok(to.saturating_sub(from) as u64)
@@ -190,6 +213,7 @@ struct Running {
     committed: watch::Sender<u64>,
     skip: watch::Sender<()>,
     stop: watch::Sender<bool>,
+    complete: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -223,11 +247,12 @@ fn start_with(store: &Shared, config: &Output, sender: impl Sender + 'static) ->
     let config = config.clone();
     let face = status.clone();
     let (skip, skips) = watch::channel(());
-    let wakes = Wakes { committed: new, skips, stop: stopping };
+    let (complete, all) = watch::channel(false);
+    let wakes = Wakes { committed: new, skips, stop: stopping, complete: all };
     let task = tokio::spawn(async move {
         run(&config, Arc::default(), sender, memory, wakes, (face, Arc::default())).await;
     });
-    Running { store: store.clone(), status, committed, skip, stop, task }
+    Running { store: store.clone(), status, committed, skip, stop, complete, task }
 }
 
 fn store(records: usize, bad: &[usize]) -> Shared {
@@ -243,7 +268,8 @@ impl Running {
         loop {
             sleep(Duration::from_millis(50)).await;
             let store = self.store.lock().unwrap();
-            if store.saved == store.records.len() && self.status.standing().state == State::Idle {
+            let settled = store.saved == store.records.len() && store.wanted.is_empty();
+            if settled && self.status.standing().state == State::Idle {
                 break;
             }
             assert!(Instant::now() < patience, "stuck at {}: {:?}", store.cursor, self.status.standing());
@@ -598,6 +624,9 @@ struct Pipe {
     /// When the receiver dies next, and takes with it what it has not read.
     dies: Arc<Mutex<Option<Instant>>>,
     takes: Duration,
+    /// It dies so long after it was sent something, until then.
+    lives: Option<(Duration, Instant)>,
+    sends: Arc<Mutex<usize>>,
 }
 
 /// For each record whether it is a bad one.
@@ -607,7 +636,14 @@ fn fates(lines: &Lines) -> Vec<Fate> {
 
 impl Pipe {
     fn new(store: &Shared, takes: Duration) -> Pipe {
-        Pipe { store: store.clone(), under_way: Mutex::default(), dies: Arc::default(), takes }
+        Pipe {
+            store: store.clone(),
+            under_way: Mutex::default(),
+            dies: Arc::default(),
+            takes,
+            lives: None,
+            sends: Arc::default(),
+        }
     }
 
     fn look(&self) -> bool {
@@ -628,6 +664,7 @@ impl Pipe {
 
 impl Sender for Pipe {
     async fn send(&mut self, lines: Lines) -> Outcome {
+        *self.sends.lock().unwrap() += 1;
         sleep(Duration::from_millis(100)).await;
         if self.look() {
             return Outcome::Retry { reason: Reason::Broken, text: "reset".into(), after: None };
@@ -636,6 +673,11 @@ impl Sender for Pipe {
         let written = numbers(&lines.bytes()).into_iter().zip(&fates);
         let written = written.filter(|(_, fate)| **fate == Fate::Accepted).map(|(number, _)| number);
         self.under_way.lock().unwrap().push((Instant::now() + self.takes, written.collect()));
+        if let Some((lives, until)) = self.lives
+            && Instant::now() < until
+        {
+            *self.dies.lock().unwrap() = Some(Instant::now() + lives);
+        }
         if !fates.contains(&Fate::Unfit) {
             return Outcome::Accepted;
         }
@@ -715,3 +757,4 @@ async fn an_idle_connection_that_the_receiver_closes_is_no_trouble() {
 }
 
 mod flow;
+mod pipe;

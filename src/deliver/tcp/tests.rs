@@ -199,3 +199,24 @@ async fn a_server_of_another_name_or_without_tls_is_held_and_said() {
     assert!(matches!(outcome, Outcome::Hold(_)), "{outcome:?}");
     drop(plain);
 }
+
+#[tokio::test]
+async fn a_receiver_that_closes_in_the_handshake_may_be_starting_anew() {
+    let (listener, port) = listener().await;
+    let closing = tokio::spawn(async move {
+        for unread in [true, false] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if !unread {
+                // the client's hello, so that the end is an orderly one
+                stream.read_buf(&mut Vec::with_capacity(4096)).await.unwrap();
+            }
+        }
+    });
+    let mut tcp = Tcp::new(&peer(port, Transport::Tls), Framing::LineFeed).unwrap();
+    for _ in 0..2 {
+        let outcome = tcp.send(Lines::from("x\n")).await;
+        let Outcome::Retry { reason: Reason::Broken, text, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(text.contains("is there a TLS server"), "{text}");
+    }
+    closing.await.unwrap();
+}

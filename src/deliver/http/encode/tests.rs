@@ -85,17 +85,20 @@ fn a_hec_event_says_what_a_directory_knows() {
 }
 
 #[test]
-fn a_bulk_document_is_named_by_its_event_and_is_the_records_bytes() {
+fn a_bulk_document_is_named_by_its_event_and_its_bytes_and_is_the_records_bytes() {
     let preset = Preset::ElasticBulk(Bulk { replace: false, index: Some("trail".into()) });
     let got = String::from_utf8(encoded(preset, Format::Raw, RECORD.as_bytes())).unwrap();
     let (action, document) = got.split_once('\n').unwrap();
-    assert_eq!(action, r#"{"create":{"_index":"trail","_id":"3038ebd2-c98a-4c65-9b6e-e22506292313"}}"#);
+    // as sha256sum says
+    let id = "3038ebd2-c98a-4c65-9b6e-e22506292313-fc0e34d0b8ae1a9aace6e39eb72fe87d";
+    assert_eq!(action, format!(r#"{{"create":{{"_index":"trail","_id":"{id}"}}}}"#));
     assert_eq!(document, format!("{RECORD}\n"));
     for (record, action) in [
         (r#"{"eventID":"a b"}"#, r#"{"index":{}}"#),
         (r#"{"eventID":7}"#, r#"{"index":{}}"#),
         (r#"{}"#, r#"{"index":{}}"#),
-        (r#"{"eventID":"A-1"}"#, r#"{"index":{"_id":"A-1"}}"#),
+        (r#"{"eventID":"A-1"}"#, r#"{"index":{"_id":"A-1-95d55ff778ca630194fbc7bc9db7a6cd"}}"#),
+        (r#"{"eventID":"A-1" }"#, r#"{"index":{"_id":"A-1-5d3abfb873b44020406366351b9bc4e7"}}"#),
     ] {
         let preset = Preset::ElasticBulk(Bulk { replace: true, index: None });
         let got = String::from_utf8(encoded(preset, Format::Raw, record.as_bytes())).unwrap();

@@ -230,3 +230,56 @@ async fn an_idle_receiver_is_tended_when_it_asked_for_it_and_commits_do_not_put_
     assert_eq!(*tended.lock().unwrap(), [0, 10, 20, 30, 40, 50]);
     assert_eq!(store.lock().unwrap().accepted, [0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_comes_under_several_names_has_one_beginning() {
+    let store = store(10, &[]);
+    let mut tries = 0;
+    let running = start(&store, &config(1000, 10), move |_| {
+        tries += 1;
+        let reason = [Reason::Connect, Reason::Timeout, Reason::Unavailable][tries % 3];
+        (1, Outcome::Retry { reason, text: "no".into(), after: None })
+    });
+    running.after(1).await;
+    let first = running.status.standing();
+    assert!(matches!(first.state, State::Retrying { .. }), "{first:?}");
+    let mut names = std::collections::BTreeSet::new();
+    for _ in 0..120 {
+        running.after(60).await;
+        let standing = running.status.standing();
+        assert_eq!(standing.since, first.since);
+        let State::Retrying { reason, .. } = standing.state else { panic!("{standing:?}") };
+        names.insert(reason.label());
+    }
+    assert_eq!(names.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_does_not_wait_for_records_that_cannot_come() {
+    let store = store(2, &[]);
+    let waiting = Output { batch_wait: Duration::from_secs(3600), ..config(1000, 10) };
+    let running = start(&store, &waiting, |_| ok());
+    running.after(60).await;
+    assert!(store.lock().unwrap().accepted.is_empty(), "a third one may come");
+    running.complete.send_replace(true);
+    running.after(1).await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1]);
+    store.lock().unwrap().records.push("2 good".into());
+    running.committed.send_replace(1);
+    running.after(1).await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1, 2], "what came all the same");
+    running.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_wanted_again_does_not_wait_for_a_full_batch() {
+    let store = store(2, &[]);
+    let waiting = Output { batch_wait: Duration::from_secs(3600), ..config(1000, 10) };
+    let running = start(&store, &waiting, |_| ok());
+    running.after(60).await;
+    store.lock().unwrap().wanted.push(1000);
+    running.committed.send_replace(1);
+    running.after(1).await;
+    assert_eq!(store.lock().unwrap().accepted, [0, 1, 1000]);
+    running.drain().await;
+}
