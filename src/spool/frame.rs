@@ -154,7 +154,8 @@ pub enum Broken {
 pub(super) fn size(head: &[u8], max_payload: usize) -> Option<usize> {
     let (len, _) = take_u32(head)?;
     let len = len as usize;
-    (len <= max_payload).then_some(len + OVERHEAD)
+    // Lazily: of a length that no frame has, the sum does not fit into 32 bits.
+    (len <= max_payload).then(|| len + OVERHEAD)
 }
 
 /// Parses the frame at the beginning of `bytes`. `seed` is the checksum of the frame before.
