@@ -30,6 +30,9 @@ pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 pub const PROBE_BYTES: usize = 1024 * 1024;
 /// Entries of the quarantine. What comes after is counted only; 4,096 heads without raw bytes are below 10 MiB.
 pub const QUARANTINE_ENTRIES: u64 = 4096;
+/// Broken records of one object that have entries of their own: one small object must not use up all there are. The rest
+/// is counted, and still in the object in S3.
+pub const QUARANTINE_RECORDS: u64 = 64;
 /// Raw bytes of one entry, at most this fraction of the quarantine: one bad object must not push out all others.
 pub const QUARANTINE_ENTRY_FRACTION: u64 = 4;
 /// Bytes of the explanation kept with an entry.
@@ -224,6 +227,7 @@ const _: () =
 const _: () = assert!(BATCH_BYTES_RANGE.0 <= BATCH_BYTES as u64 && BATCH_BYTES as u64 <= BATCH_BYTES_RANGE.1);
 const _: () = assert!(BATCH_RECORDS as u64 <= BATCH_RECORDS_MAX);
 const _: () = assert!(BATCH_BYTES_RANGE.1 <= IN_FLIGHT_BYTES);
+const _: () = assert!(QUARANTINE_RECORDS < QUARANTINE_ENTRIES);
 const _: () = assert!(PREFIX_BYTES < KEY_BYTES);
 const _: () = assert!(XML_EVENT_BYTES <= CREDENTIALS_BYTES && SECRET_BYTES <= CREDENTIALS_BYTES as u64);
 const _: () = assert!(LEDGER_RUNS >= 2 && LEDGER_OPEN_RUNS >= LEDGER_RUNS);

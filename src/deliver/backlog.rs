@@ -147,7 +147,7 @@ impl<D: Disk> Backlog for Spooled<D> {
     fn set_aside(&mut self, record: &Refused<'_>) -> io::Result<()> {
         let &Refused { object, index, reason, detail, bytes } = record;
         let entry = Entry { object, index: Some(index), output: Some(&self.output), reason, detail };
-        self.quarantine.put(&entry, bytes)
+        self.quarantine.put(&entry, bytes).map(drop)
     }
 
     fn wanted_again(&mut self) -> Option<String> {

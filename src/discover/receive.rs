@@ -443,7 +443,7 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
             quarantine.put(&entry, &message.body)
         });
         match put.await {
-            Ok(()) => {
+            Ok(_) => {
                 self.status.count_told(Told::SetAside, 1);
                 End::Delete
             }

@@ -83,6 +83,17 @@ pub struct Stored {
     pub given: u64,
 }
 
+/// What was kept of the raw bytes of something that was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// All of them.
+    Whole,
+    /// Some or none; its entry says how many there were.
+    Cut,
+    /// There is no entry: it was only counted.
+    Counted,
+}
+
 /// What the quarantine holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -150,8 +161,8 @@ impl<D: Disk> Quarantine<D> {
         path(id)
     }
 
-    /// Sets something aside. Durable on return.
-    pub fn put(&self, entry: &Entry<'_>, raw: &[u8]) -> io::Result<()> {
+    /// Sets something aside. Durable on return, as far as there was room.
+    pub fn put(&self, entry: &Entry<'_>, raw: &[u8]) -> io::Result<Kept> {
         let mut writer = self.writer(entry)?;
         writer.append(raw)?;
         writer.finish()
@@ -182,6 +193,11 @@ impl<D: Disk> Quarantine<D> {
         writer.file = Some(self.disk.create(&writer.temp)?);
         writer.write(&head(entry))?;
         Ok(writer)
+    }
+
+    /// So many more were set aside that are only counted.
+    pub fn count_only(&self, more: u64) {
+        self.shared.lock().totals.only_counted += more;
     }
 
     /// What it holds.
@@ -327,9 +343,9 @@ impl<D: Disk> QuarantineWriter<D> {
     }
 
     /// Makes the entry durable.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<Kept> {
         if self.file.is_none() {
-            return Ok(());
+            return Ok(Kept::Counted);
         }
         self.write(&self.given.to_le_bytes())?;
         self.write(&self.crc.to_le_bytes())?;
@@ -342,13 +358,15 @@ impl<D: Disk> QuarantineWriter<D> {
         if self.kept < self.given && before.is_some_and(|before| before >= self.len) {
             // Dropped: the entry that is there keeps more.
             drop(state);
-            return Ok(());
+            let there = self.quarantine.entry(&self.id)?;
+            return Ok(kept(there.kept, self.given));
         }
         disk.rename(&self.temp, &path(&self.id))?;
         state.totals.bytes -= before.unwrap_or(0);
         state.totals.entries += u64::from(before.is_none());
         self.file = None;
-        disk.sync_dir(DIR)
+        disk.sync_dir(DIR)?;
+        Ok(kept(self.kept, self.given))
     }
 
     fn room(&self) -> u64 {
@@ -376,6 +394,10 @@ impl<D: Disk> Drop for QuarantineWriter<D> {
             }
         }
     }
+}
+
+fn kept(kept: u64, given: u64) -> Kept {
+    if kept < given { Kept::Cut } else { Kept::Whole }
 }
 
 fn path(id: &str) -> String {
@@ -519,7 +541,7 @@ mod tests {
         let run = |disk: &FaultDisk| -> io::Result<()> {
             let quarantine = Quarantine::open(disk.clone(), 1 << 20)?;
             quarantine.put(&entry(&object), b"old")?;
-            quarantine.put(&entry(&object), b"new")
+            quarantine.put(&entry(&object), b"new").map(drop)
         };
         let whole = FaultDisk::new();
         run(&whole).unwrap();
@@ -571,12 +593,12 @@ mod tests {
         let disk = FaultDisk::new();
         let quarantine = Quarantine::bounded(disk.clone(), max, 100).unwrap();
         let big = object("big");
-        quarantine.put(&entry(&big), &[7; 3000]).unwrap();
+        assert_eq!(quarantine.put(&entry(&big), &[7; 3000]).unwrap(), Kept::Cut);
         let (raw, stored) = contents(&quarantine, &big).unwrap();
         assert_eq!((raw.len() as u64, stored.given), (max / limits::QUARANTINE_ENTRY_FRACTION, 3000));
-        for n in 0..105 {
-            quarantine.put(&entry(&object(&n.to_string())), &[1; 900]).unwrap();
-        }
+        let put = |n: u64| quarantine.put(&entry(&object(&n.to_string())), &[1; 900]).unwrap();
+        let became: Vec<Kept> = (0..105).map(put).collect();
+        assert_eq!((became[0], became[98], became[99]), (Kept::Whole, Kept::Cut, Kept::Counted));
         let totals = quarantine.totals();
         assert_eq!((totals.entries, totals.only_counted), (100, 6));
         let head = HEAD_MAX as u64 + TRAILER as u64;
@@ -585,7 +607,8 @@ mod tests {
         quarantine.list(&mut |_, stored| raw += stored.unwrap().kept).unwrap();
         assert!(raw <= max && raw > max / 2, "{raw}");
         assert_books(&disk, &quarantine);
-        // An entry with raw bytes is not replaced by one without.
+        // An entry with raw bytes is not replaced by one without, and what it keeps is kept.
+        assert_eq!(put(0), Kept::Whole);
         quarantine.put(&entry(&big), &[7; 3000]).unwrap();
         assert_eq!(
             contents(&quarantine, &big).unwrap().0.len() as u64,

@@ -227,7 +227,7 @@ impl<D: Disk> Reader<D> {
                 writer.append(&buf[..read])?;
                 offset += read as u64;
             }
-            writer.finish()
+            writer.finish().map(drop)
         };
         copy().map_err(SpoolError::disk("set a damaged part aside in", quarantine::DIR))?;
         self.spool.lock().damaged += 1;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use trailspool::deliver::backlog::{Backlog as _, Spooled};
 use trailspool::record::{Counts, ObjectFate, ObjectId};
 use trailspool::spool::disk::Disk;
-use trailspool::spool::quarantine::Entry;
+use trailspool::spool::quarantine::{Entry, Kept};
 use trailspool::spool::{
     self, Compression, Cursor, Options, Position, Quarantine, Reader, Spool, SpoolError, Writer,
 };
@@ -288,7 +288,10 @@ impl World {
         kept.push(Some(raw.to_vec()));
         let Some(Running { quarantine, .. }) = &self.running else { return Ok(()) };
         match quarantine.put(&entry, raw) {
-            Ok(()) => *kept = vec![Some(raw.to_vec())],
+            Ok(became) => {
+                assert_eq!(became, Kept::Whole);
+                *kept = vec![Some(raw.to_vec())];
+            }
             Err(error) if is_power_cut(&error) => return Err(Stop::PowerCut),
             Err(_) => self.faulty = true,
         }

@@ -55,6 +55,7 @@ impl<D: Disk> Storekeeper<D> {
                     false => ObjectFate::Collected,
                 };
                 self.end(id, fate, counts)?;
+                self.count_beyond(id, counts);
                 if summary.trailing > 0 {
                     warn!(
                         "{}: {} bytes after the last gzip member are not covered by its checksum and were not read",
@@ -120,6 +121,15 @@ impl<D: Disk> Storekeeper<D> {
         Ok((ObjectFate::Quarantined, Counts::default()))
     }
 
+    /// Broken records that have no entry of their own.
+    fn count_beyond(&self, id: &ObjectId, counts: Counts) {
+        let beyond = counts.quarantined.saturating_sub(limits::QUARANTINE_RECORDS);
+        if beyond > 0 {
+            self.quarantine.count_only(beyond);
+            warn!("{}: {} broken records: {beyond} of them are only counted", name(id), counts.quarantined);
+        }
+    }
+
     fn end(&mut self, id: &ObjectId, fate: ObjectFate, counts: Counts) -> Result<(), Missed> {
         if !counts.balance() {
             self.status.unbalanced.fetch_add(1, Ordering::Relaxed);
@@ -159,6 +169,29 @@ impl<D: Disk> Intake<'_, D> {
         }
         decoder.finish(self).map_err(missed)
     }
+
+    /// Adds to the entry of a broken record.
+    fn keep(&mut self, index: u32, why: Broken, part: &[u8], last: bool) -> Result<(), Missed> {
+        let quarantine = &self.keeper.quarantine;
+        let raw = match &mut self.broken {
+            Some(raw) => raw,
+            None => {
+                let entry = quarantine::Entry {
+                    object: self.id,
+                    index: Some(index),
+                    output: None,
+                    reason: why.slug(),
+                    detail: &why.to_string(),
+                };
+                self.broken.insert(quarantine.writer(&entry).map_err(no_quarantine)?)
+            }
+        };
+        raw.append(part).map_err(no_quarantine)?;
+        if let Some(raw) = self.broken.take_if(|_| last) {
+            raw.finish().map_err(no_quarantine)?;
+        }
+        Ok(())
+    }
 }
 
 impl<D: Disk> Sink for Intake<'_, D> {
@@ -167,6 +200,8 @@ impl<D: Disk> Sink for Intake<'_, D> {
     fn record(&mut self, index: u32, record: Record<'_>) -> Result<(), Missed> {
         self.counts.records += 1;
         let keeper = &mut *self.keeper;
+        // One small body may inflate to a million of them.
+        keeper.pulse.beat();
         let selector = self.selector.map(|index| &mut keeper.selectors[index].1);
         let window = keeper.remembered.window();
         match selector.map_or(Verdict::Keep, |selector| selector.decide(record, window)) {
@@ -186,25 +221,11 @@ impl<D: Disk> Sink for Intake<'_, D> {
     }
 
     fn broken(&mut self, index: u32, why: Broken, part: &[u8], last: bool) -> Result<(), Missed> {
-        let quarantine = &self.keeper.quarantine;
-        let raw = match &mut self.broken {
-            Some(raw) => raw,
-            None => {
-                let entry = quarantine::Entry {
-                    object: self.id,
-                    index: Some(index),
-                    output: None,
-                    reason: why.slug(),
-                    detail: &why.to_string(),
-                };
-                self.broken.insert(quarantine.writer(&entry).map_err(no_quarantine)?)
-            }
-        };
-        raw.append(part).map_err(no_quarantine)?;
+        self.keeper.pulse.beat();
+        if self.counts.quarantined < limits::QUARANTINE_RECORDS {
+            self.keep(index, why, part, last)?;
+        }
         if last {
-            if let Some(raw) = self.broken.take() {
-                raw.finish().map_err(no_quarantine)?;
-            }
             self.counts.records += 1;
             self.counts.quarantined += 1;
         }

@@ -59,6 +59,7 @@ struct Place {
     disk: FaultDisk,
     spool: Arc<Spool<FaultDisk>>,
     ledger: Arc<Ledger<FaultDisk>>,
+    quarantine: Quarantine<FaultDisk>,
     status: Arc<StoreStatus>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -87,7 +88,7 @@ fn place(disk: FaultDisk) -> Place {
         &config,
         (writer, spool.clone()),
         ledger.clone(),
-        quarantine,
+        quarantine.clone(),
         remembered,
         (stop, status.clone()),
     );
@@ -95,7 +96,7 @@ fn place(disk: FaultDisk) -> Place {
     let thread = thread::spawn(move || keeper.run(&work));
     let pass = Pass::new(Arc::new(SourceStatus::new("prod")), NOW);
     let queue = Queue::new(1, 16);
-    Place { disk, spool, ledger, status, jobs: Some(jobs), thread: Some(thread), queue, pass }
+    Place { disk, spool, ledger, quarantine, status, jobs: Some(jobs), thread: Some(thread), queue, pass }
 }
 
 fn key(n: u32) -> LogKey {
@@ -290,6 +291,24 @@ fn a_quarantine_that_cannot_be_written_is_a_fault_of_the_disk() {
     let _ = place.hand_over(0, b"<html>", Purpose::SetAside(unfit));
     assert_eq!(place.settled().quarantined, 1);
     assert_eq!(place.ledger.books("prod").objects_quarantined, 1);
+    place.stop();
+}
+
+#[test]
+fn many_broken_records_of_one_object_leave_room_in_the_quarantine_for_others() {
+    let mut place = place(FaultDisk::new());
+    let many = 5000;
+    let nulls = format!("{{\"Records\":[{}]}}", vec!["null"; many as usize].join(","));
+    let _ = place.hand_over(0, nulls.as_bytes(), Purpose::Collect);
+    assert_eq!(place.settled().collected, 1);
+    let Counts { records, quarantined, .. } = place.ledger.books("prod").counts;
+    assert_eq!((records, quarantined), (many, many), "the books balance");
+    let totals = place.quarantine.totals();
+    let kept = limits::QUARANTINE_RECORDS;
+    assert_eq!((totals.entries, totals.only_counted), (kept, many - kept));
+    let _ = place.hand_over(1, b"{\"Records\":[null]}", Purpose::Collect);
+    assert_eq!(place.settled().collected, 2);
+    assert_eq!(place.quarantine.totals().entries, kept + 1);
     place.stop();
 }
 
