@@ -5,8 +5,8 @@
 # WEDGE-BINARY is built with the feature `wedge`. ROOT-TAR keeps the machine's root file system for the next run.
 # Needs mmdebstrap, systemd-nspawn (systemd-container), mkfs.ext4, ip and python3.
 #
-# What a kill of the machine here leaves out is the loss of the page cache; that is what tests/spool_power_cut.rs is for.
-# MemoryMax is not enforced where the host has no memory controller of cgroup v2.
+# What a kill of the machine here leaves out is the loss of the page cache, and MemoryMax is not enforced where the host has
+# no memory controller of cgroup v2: machine.sh beside this has both, with the package of arm64.
 set -euo pipefail
 [ $# -ge 3 ] || { echo "usage: $0 DEB WEDGE-BINARY S3S-FS [ROOT-TAR]" >&2; exit 64; }
 deb=$(readlink -f "$1") wedge=$(readlink -f "$2") server=$(readlink -f "$3")
