@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::disk::Disk;
-use super::frame::{Frame, Identity};
+use super::frame::{self, Frame, Identity};
 use super::position::Position;
 use super::quarantine::{self, Entry};
 use super::segment::{self, Frames, HEADER};
@@ -187,7 +187,7 @@ impl<D: Disk> Reader<D> {
         };
         if let Some(segment) = known.filter(|_| begin < self.at && begin.offset >= HEADER) {
             let file = self.open(begin.segment)?;
-            let mut frames = Frames::new(super::frame::BEGIN_MAX);
+            let mut frames = Frames::new(frame::BEGIN_MAX);
             frames.lenient(self.has_given_up());
             let parsed =
                 frames.enter(&file, begin.segment).and_then(|()| frames.at(&file, begin.offset, segment.end));
@@ -254,9 +254,11 @@ impl<D: Disk> Reader<D> {
         let entry = Entry { object: &place, index: None, output: None, reason: "spool-damaged", detail };
         let aside = |error| SpoolError::disk("set a damaged part aside in", quarantine::DIR)(error);
         let mut writer = self.spool.quarantine.writer(&entry).map_err(aside)?;
-        let mut missing = false;
         let mut buf = [0; COPY];
         let mut offset = self.at.offset;
+        // The seed of the frame stands before it.
+        let seed = segment::read_full(file, offset - frame::CRC as u64, &mut buf[..frame::CRC]);
+        let mut missing = seed.is_err_and(|error| segment::is_unreadable(&error));
         while offset < behind {
             // Block by block: one that cannot be read takes no other with it.
             let part = (COPY as u64 - offset % COPY as u64).min(behind - offset) as usize;
