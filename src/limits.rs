@@ -50,7 +50,7 @@ pub const LIST_PAGE_TEXT: usize = 128 * 1024;
 /// Streams that are listed at once, all sources together, though one of each at least; and folders as many. With them
 /// five thousand streams take a minute at 50 ms for each answer; each holds a page: 150 KiB at most, 90 of log files.
 pub const LISTS_IN_FLIGHT: usize = 8;
-/// Objects that wait for a fetch worker, all sources together; about 400 bytes each.
+/// Objects that wait for a fetch worker, all sources together; about 300 bytes each.
 pub const QUEUED_OBJECTS: usize = 512;
 /// Bytes kept of an error answer's body.
 pub const ERROR_BODY_BYTES: usize = 8 * 1024;
@@ -59,8 +59,8 @@ pub const ERROR_BODY_BYTES: usize = 8 * 1024;
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
 /// Elements inside elements in an XML answer. S3's own stay below 5.
 pub const XML_DEPTH: usize = 8;
-/// Objects in one group commit.
-pub const COMMIT_OBJECTS: usize = 1024;
+/// Objects in one group commit; about 350 bytes each.
+pub const COMMIT_OBJECTS: usize = 512;
 /// Bytes of one delivery batch, default.
 pub const BATCH_BYTES: usize = 512 * 1024;
 /// Records of one delivery batch, default.
@@ -214,6 +214,7 @@ pub const STALL_DISK: Duration = Duration::from_secs(180);
 /// proxies included.
 pub const STALL_NETWORK: Duration = Duration::from_secs(300);
 
+const _: () = assert!(CHUNK_BYTES.is_power_of_two());
 const _: () = assert!(INFLATE_WINDOW.is_power_of_two() && INFLATE_WINDOW >= 32 * 1024);
 const _: () = assert!(FRAME_BYTES < RECORD_BYTES);
 const _: () = assert!(SEGMENT_BYTES > 4 * RECORD_BYTES as u64);

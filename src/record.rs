@@ -1,14 +1,17 @@
 //! What is said of an object and its records on their way: where they come from and what became of them.
 
-/// One S3 object, as everything after discovery names it. The key is the raw key (not URL-encoded).
+use std::sync::Arc;
+
+/// One S3 object, as everything after discovery names it: a clone shares the texts, and so do the objects of a source
+/// its name and the bucket's. The key is the raw key (not URL-encoded).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ObjectId {
     /// Name of the configured source that found it.
-    pub source: Box<str>,
+    pub source: Arc<str>,
     /// Bucket name, without folder.
-    pub bucket: Box<str>,
+    pub bucket: Arc<str>,
     /// Object key, at most [`crate::limits::KEY_BYTES`] bytes.
-    pub key: Box<str>,
+    pub key: Arc<str>,
 }
 
 /// What became of the records of one object, or of many. The books of invariant 4.

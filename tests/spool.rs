@@ -38,7 +38,7 @@ struct Open<D: Disk> {
 fn open<D: Disk>(disk: &D, options: Options, replay_from: Position) -> Open<D> {
     let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
     let mut told = Vec::new();
-    let mut on_object = |id: ObjectId, _, _, _| told.push(id.key.into_string());
+    let mut on_object = |id: ObjectId, _, _, _| told.push(id.key.to_string());
     let (writer, spool, recovery) =
         spool::open(disk.clone(), options, quarantine, replay_from, &mut on_object).unwrap();
     Open { writer, spool, recovery, told }

@@ -95,7 +95,7 @@ fn survives(log: &Log, what: &str, damage: impl FnOnce(&FaultDisk)) -> bool {
         let quarantine = Quarantine::open(disk.clone(), 1 << 20).unwrap();
         let mut told = BTreeSet::new();
         let mut on_object =
-            |id: ObjectId, _, _, _| assert!(told.insert(id.key.into_string()), "{what}: told twice");
+            |id: ObjectId, _, _, _| assert!(told.insert(id.key.to_string()), "{what}: told twice");
         let opened = spool::open(
             disk.clone(),
             options(log.compression),

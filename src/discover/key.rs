@@ -20,6 +20,7 @@
 //! decide in every such case.
 
 use std::fmt;
+use std::sync::Arc;
 
 use time::{Date, Month, PrimitiveDateTime, Time};
 
@@ -109,7 +110,7 @@ impl std::error::Error for NotALog {}
 /// The key of a log object. Owns the one string; every part is a view of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogKey {
-    text: Box<str>,
+    text: Arc<str>,
     /// Where `AWSLogs/` begins; what stands before it is the prefix.
     logs: u16,
     /// Where the account's folder begins.
@@ -141,7 +142,7 @@ impl LogKey {
     }
 
     /// The whole key, given away.
-    pub fn into_text(self) -> Box<str> {
+    pub fn into_text(self) -> Arc<str> {
         self.text
     }
 

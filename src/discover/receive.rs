@@ -398,7 +398,8 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
             }
             Ok(false) => {
                 let day = key.day();
-                let (source, bucket) = (self.selection.name.clone(), object.bucket.clone());
+                // An object of another bucket is not collected.
+                let (source, bucket) = (self.selection.name.clone(), self.selection.bucket.clone());
                 let object_id = ObjectId { source, bucket, key: key.into_text() };
                 self.queue
                     .push(self.lane, queue::Wanted { object: object_id, size: object.size, day, ticket })
@@ -439,7 +440,7 @@ impl<M: Mailbox, K: Known, D: Disk> Shared<M, K, D> {
     async fn set_aside(&self, message: Message, reason: &'static str, why: String) -> End {
         let (source, queue) = (&self.selection.name, self.mailbox.name());
         let said = format!("source {source}: message {} of queue {queue} is set aside: {why}", message.id);
-        let object = ObjectId { source: source.clone(), bucket: queue.into(), key: message.id };
+        let object = ObjectId { source: source.clone(), bucket: queue.into(), key: message.id.into() };
         let quarantine = self.quarantine.clone();
         let put = blocking(move || {
             let entry = Entry { object: &object, index: None, output: None, reason, detail: &why };

@@ -112,8 +112,8 @@ impl<D: Disk> Known for Arc<Ledger<D>> {
 /// What a source selects, and where.
 #[derive(Debug)]
 pub(super) struct Selection {
-    pub(super) name: Box<str>,
-    pub(super) bucket: Box<str>,
+    pub(super) name: Arc<str>,
+    pub(super) bucket: Arc<str>,
     pub(super) prefix: Box<str>,
     pub(super) accounts: Vec<Box<str>>,
     pub(super) regions: Vec<Box<str>>,
@@ -122,8 +122,8 @@ pub(super) struct Selection {
 impl Selection {
     pub(super) fn of(source: &config::Source) -> Selection {
         Selection {
-            name: source.name.clone(),
-            bucket: source.bucket.clone(),
+            name: Arc::from(&*source.name),
+            bucket: Arc::from(&*source.bucket),
             prefix: source.prefix.clone(),
             accounts: source.accounts.clone(),
             regions: source.regions.clone(),

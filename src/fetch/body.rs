@@ -1,12 +1,11 @@
 //! The hand-over of a body from an async fetch to a blocking reader.
 //!
-//! A [`Slot`] owns [`limits::CHUNKS_PER_FETCH`] buffers of [`limits::CHUNK_BYTES`] for as long as it lives; they go round:
-//! free, filled by the [`BodyWriter`], queued, with the [`BodyReader`], free. A slot serves one fetch at a time,
-//! while readers of its earlier bodies may still be busy: these hold their buffers until they are through, and
-//! the fetch waits for them. What holds: a reader gets every byte that was written before the end or the
-//! failure, in order; a side that is dropped wakes the other one.
+//! A [`Slot`] owns [`limits::CHUNKS_PER_FETCH`] buffers for as long as it lives; they go round: free, filled by the
+//! [`BodyWriter`], queued, with the [`BodyReader`], free. A buffer grows to what bodies need of it, and no further than
+//! [`limits::CHUNK_BYTES`]. A slot serves one fetch at a time, while readers of its earlier bodies may still be busy:
+//! these hold their buffers until they are through, and the fetch waits for them. What holds: a reader gets every byte
+//! that was written before the end or the failure, in order; a side that is dropped wakes the other one.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +15,7 @@ use crate::aws::{Class, Fault};
 use crate::limits;
 use crate::pulse::Pulse;
 
-type Buffer = Box<[u8]>;
+type Buffer = Vec<u8>;
 
 /// The buffers of one fetch at a time.
 #[derive(Debug)]
@@ -27,6 +26,7 @@ pub struct Slot {
 
 #[derive(Debug)]
 struct Pool {
+    /// Empty ones, the last used is the last.
     free: Mutex<heapless::Vec<Buffer, { limits::CHUNKS_PER_FETCH }>>,
     /// Something was freed, or the reader of the current body went away.
     freed: Notify,
@@ -37,10 +37,13 @@ struct Pool {
 pub(super) struct ReaderGone;
 
 impl Slot {
-    /// Allocates the buffers.
-    #[allow(clippy::new_without_default, reason = "it allocates what the budget counts; that should be seen")]
+    /// With buffers that hold nothing yet.
+    #[allow(
+        clippy::new_without_default,
+        reason = "the budget counts what it may come to hold; that should be seen"
+    )]
     pub fn new() -> Slot {
-        let free = (0..limits::CHUNKS_PER_FETCH).map(|_| vec![0; limits::CHUNK_BYTES].into()).collect();
+        let free = (0..limits::CHUNKS_PER_FETCH).map(|_| Buffer::new()).collect();
         Slot { pool: Arc::new(Pool { free: Mutex::new(free), freed: Notify::new() }), pulse: Arc::default() }
     }
 
@@ -57,8 +60,7 @@ impl Slot {
 
     /// The two ends of one body.
     pub(super) fn open(&mut self) -> (BodyWriter, BodyReader) {
-        let state =
-            State { queue: VecDeque::with_capacity(limits::CHUNKS_PER_FETCH), end: None, reader_gone: false };
+        let state = State { queue: heapless::Deque::new(), end: None, reader_gone: false };
         let exchange = Arc::new(Exchange {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -68,7 +70,6 @@ impl Slot {
             BodyWriter {
                 exchange: Arc::clone(&exchange),
                 filling: None,
-                filled: 0,
                 has_queued: false,
                 pulse: Arc::clone(&self.pulse),
             },
@@ -82,7 +83,8 @@ impl Pool {
         locked(&self.free).pop()
     }
 
-    fn give_back(&self, buffer: Buffer) {
+    fn give_back(&self, mut buffer: Buffer) {
+        buffer.clear();
         // Cannot be full: every buffer comes from here.
         let _ = locked(&self.free).push(buffer);
         self.freed.notify_one();
@@ -98,7 +100,7 @@ struct Exchange {
 
 #[derive(Debug)]
 struct State {
-    queue: VecDeque<(Buffer, usize)>,
+    queue: heapless::Deque<Buffer, { limits::CHUNKS_PER_FETCH }>,
     end: Option<Result<(), Fault>>,
     reader_gone: bool,
 }
@@ -109,9 +111,7 @@ impl BodyReader {
     pub(crate) fn of(bytes: &[u8]) -> BodyReader {
         let (mut writer, reader) = Slot::new().open();
         writer.filling = writer.exchange.pool.take();
-        let buffer = writer.filling.as_mut().expect("a new slot's buffer");
-        buffer[..bytes.len()].copy_from_slice(bytes);
-        writer.filled = bytes.len();
+        writer.filling.as_mut().expect("a new slot's buffer").extend_from_slice(bytes);
         writer.end(Ok(()));
         reader
     }
@@ -142,7 +142,6 @@ impl BodyReader {
 pub(super) struct BodyWriter {
     exchange: Arc<Exchange>,
     filling: Option<Buffer>,
-    filled: usize,
     has_queued: bool,
     pulse: Arc<Pulse>,
 }
@@ -154,10 +153,13 @@ impl BodyWriter {
         let pulse = Arc::clone(&self.pulse);
         pulse.waiting(self.wait_for_buffer()).await?;
         let Some(buffer) = &mut self.filling else { return Ok(0) };
-        let taken = bytes.len().min(buffer.len() - self.filled);
-        buffer[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-        self.filled += taken;
-        if self.filled == buffer.len() {
+        let taken = bytes.len().min(limits::CHUNK_BYTES - buffer.len());
+        let needed = buffer.len() + taken;
+        if needed > buffer.capacity() {
+            buffer.reserve_exact(needed.next_power_of_two() - buffer.len());
+        }
+        buffer.extend_from_slice(&bytes[..taken]);
+        if buffer.len() == limits::CHUNK_BYTES {
             self.queue();
         }
         Ok(taken)
@@ -170,7 +172,9 @@ impl BodyWriter {
 
     /// Forgets what was written since the last queued buffer.
     pub(super) fn clear(&mut self) {
-        self.filled = 0;
+        if let Some(buffer) = &mut self.filling {
+            buffer.clear();
+        }
     }
 
     /// The body is whole, or failed: the reader is told after the bytes before.
@@ -197,13 +201,13 @@ impl BodyWriter {
 
     fn queue(&mut self) {
         let Some(buffer) = self.filling.take() else { return };
-        let filled = std::mem::take(&mut self.filled);
         let mut state = locked(&self.exchange.state);
-        if state.reader_gone || filled == 0 {
+        if state.reader_gone || buffer.is_empty() {
             drop(state);
             self.exchange.pool.give_back(buffer);
         } else {
-            state.queue.push_back((buffer, filled));
+            // Cannot be full either.
+            let _ = state.queue.push_back(buffer);
             self.has_queued = true;
             self.exchange.changed.notify_one();
         }
@@ -242,9 +246,9 @@ impl BodyReader {
         self.give_back();
         let mut state = locked(&self.exchange.state);
         loop {
-            if let Some((buffer, filled)) = state.queue.pop_front() {
-                self.bytes_read += filled as u64;
-                return Ok(Some(&self.reading.insert(buffer)[..filled]));
+            if let Some(buffer) = state.queue.pop_front() {
+                self.bytes_read += buffer.len() as u64;
+                return Ok(Some(self.reading.insert(buffer)));
             }
             match &state.end {
                 Some(Ok(())) => return Ok(None),
@@ -266,7 +270,7 @@ impl Drop for BodyReader {
         self.give_back();
         let mut state = locked(&self.exchange.state);
         state.reader_gone = true;
-        for (buffer, _) in state.queue.drain(..) {
+        while let Some(buffer) = state.queue.pop_front() {
             self.exchange.pool.give_back(buffer);
         }
         drop(state);

@@ -30,7 +30,7 @@ pub async fn work(
         pulse.working();
         wedge::pending("fetch").await;
         // Every source that queues has a bucket; a ticket that is dropped is a failure that comes again.
-        let Some(s3) = buckets.get(&wanted.object.source) else { continue };
+        let Some(s3) = buckets.get(&*wanted.object.source) else { continue };
         if hand_over(wanted, s3, (&mut slot, &pulse), &storekeeper).await.is_break() {
             return;
         }

@@ -273,7 +273,7 @@ impl World {
             found.insert(stored.object.key, raw);
         }
         for (key, kept) in &mut self.aside {
-            let found = found.remove(key);
+            let found = found.remove(&**key);
             assert!(kept.contains(&found), "{key}: {found:?} was not set aside so: {kept:?}");
             *kept = vec![found];
         }

@@ -229,7 +229,7 @@ fn quarantined(home: &Home) -> std::io::Result<Vec<(String, String)>> {
     quarantine.list(&mut |id, entry| {
         found.push(match entry {
             Ok(entry) => (
-                entry.object.key.into(),
+                entry.object.key.to_string(),
                 format!("{}: {} ({} bytes)", entry.reason, entry.detail, entry.kept),
             ),
             Err(error) => (id.to_owned(), format!("cannot be read: {error}")),

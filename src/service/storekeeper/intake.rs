@@ -28,7 +28,7 @@ impl<D: Disk> Storekeeper<D> {
     ) -> Result<(ObjectFate, Counts), Missed> {
         let id = &wanted.object;
         self.with_room(|writer| writer.begin(id))?;
-        let selector = self.selectors.iter().position(|(name, _)| *name == id.source);
+        let selector = self.selectors.iter().position(|(name, _)| **name == *id.source);
         let stored = self.store(wanted, body, selector);
         if let Some(selector) = selector {
             self.selectors[selector].1.end_object(stored.is_ok());
